@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 # A loss: a scalar, or a pair (sum, count) whose quotient is the loss.
 Term = Tensor | tuple[Tensor, Tensor | float]
 
+# How an objective reads a label field, see Objective.labels.
+LabelUse = Literal["classes", "groups"]
+
 
 class Part(nn.Module):
     """Base class of all parts: records constructor arguments and origin, and declares capabilities.
@@ -498,6 +501,9 @@ class Objective(Part):
             ``build``.  "second-order": the loss holds a derivative of the model, so attention uses the math kernel.
         is_penalty: whether it cannot train a model alone; ``build`` then adds "reconstruction".
         turns: the kinds of training step; each may have its own optimizer.
+        labels: the label fields that it reads itself, field -> use: "classes", where each class has weights, or "groups", where it
+            only matters which examples have the same label.  In training, data whose classes the model knows by name is numbered
+            as the model numbers them; a class that it does not know is refused for "classes".
         distributes: how the loss combines over ranks, and over the pieces of ``accumulate=``: "mean" (a sum over examples),
             "gather" (compares examples of all ranks, by ``reprkit.utils.collectives``), "statistic" (depends on the examples of
             all ranks through sums).
@@ -516,6 +522,7 @@ class Objective(Part):
     generates: ClassVar[bool] = False
     needs: frozenset[str] = frozenset()
     turns: tuple[str, ...] = ("main",)
+    labels: Mapping[str, LabelUse] = MappingProxyType({})
     distributes: Literal["mean", "gather", "statistic"] = "mean"
     term_weights: Mapping[str, float] = MappingProxyType({})
 

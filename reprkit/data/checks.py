@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import itertools
+from collections.abc import Container, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from reprkit.data.padding import broadcast_mask
-from reprkit.data.signature import LAYOUTS, Field, Signature
+from reprkit.data.signature import LAYOUTS, Column, Field, Signature
 from reprkit.errors import DataError
 
 _SLACK = 1e-4  # tolerance as a share of the range's width, for rounding when data was rescaled
-_SCALE = 8.0  # widths by which noise and outputs may leave a range; 0..255 for 0..1 leaves it by 254
+_SCALE = 8.0  # widths by which corrupted values may leave a range; 0..255 for 0..1 leaves it by 254
 _CHUNK = 1 << 24  # elements checked at a time, to bound memory
 _REAL = (torch.float32, torch.float16, torch.bfloat16)
 _MODEL = "the model and the losses are float32"
@@ -25,10 +27,11 @@ def check_batch(
     *,
     dtype: torch.dtype = torch.float32,
     values: bool | Literal["scale"] = True,
+    fields: Container[str] | None = None,
 ) -> None:
     """Check a batch against the signature.
 
-    A model so checks its first training batch, and the scale of every batch of ``encode``.
+    A model so checks its first training batch, and every batch of ``encode``.
 
     Fields of the signature may be absent (labels often are); fields that the signature lacks are ignored.
 
@@ -37,7 +40,8 @@ def check_batch(
         signature: the expected fields.
         dtype: of the model; real fields may have this type, float32, float16 or bfloat16.
         values: also check the values (finite, range, vocabulary).  "scale" is for a batch that may be corrupted or decoded, whose
-            values may leave the range somewhat and which may hold the mask symbol; False checks no value.
+            values may leave the range by up to 8 times its width and which may hold the mask symbol; False checks no value.
+        fields: names of the fields whose values are checked; None: all.
 
     Raises:
         DataError: an empty batch, or a field of the wrong shape, type or range, or with non-finite values.
@@ -58,10 +62,22 @@ def check_batch(
         mask = batch.get(f"{name}_mask")
         if mask is not None:
             check_mask(name, value, mask)
-        if values == "scale":
-            _check_scale(name, field, value)
-        elif values:
-            check_values(name, field, value, mask=mask, whole="the batch")
+        if fields is None or name in fields:
+            check_batch_values(name, field, value, mask, values)
+
+
+def check_batch_values(
+    name: str, field: Field, value: Tensor, mask: Tensor | None, values: bool | Literal["scale"]
+) -> None:
+    """Check the values of one field of a batch, as ``check_batch`` does.
+
+    Raises:
+        DataError: an invalid value.
+    """
+    if values == "scale":
+        _check_scale(name, field, value.detach())
+    elif values:
+        check_values(name, field, value.detach(), mask=mask, whole="the batch")
 
 
 def check_layout(name: str, field: Field, value: Tensor, *, dtype: torch.dtype = torch.float32) -> None:
@@ -169,20 +185,41 @@ def _check_categories(
     name: str, field: Field, value: Tensor, mask: Tensor | None, whole: str, start: int
 ) -> None:
     """Check that each category of a table is a one-hot vector, present or missing as a whole."""
-    for column, elements in field.column_slices:
-        if column.kind == "number":
-            continue
-        part = value[:, elements]
-        wrong = ((part != 0) & (part != 1)).any(1) | (part.sum(1) != 1)
-        if mask is not None:
-            present = mask[:, elements]
-            wrong = (wrong & present.all(1)) | (present.any(1) != present.all(1))
-        if wrong.any():
-            row = int(wrong.nonzero()[0])
-            raise DataError(
-                f"field {name!r}, column {column.name!r}: example {start + row} of {whole} holds {part[row].tolist()}; "
-                f"a category is 1 at one of its classes and 0 at the others, or it is missing as a whole ({name}_mask)"
-            )
+    found = _category_elements(field.columns)
+    if found is None:
+        return
+    # All columns at once, since ``encode`` checks every batch.
+    places, owner = (tensor.to(value.device) for tensor in found)
+    part = value.index_select(1, places).float()
+    wrong = part @ owner != 1
+    if not torch.equal(part.square(), part):
+        wrong |= (part.square() != part).float() @ owner > 0
+    if mask is not None:
+        present, widths = mask.to(value.device).index_select(1, places).float() @ owner, owner.sum(0)
+        wrong = (wrong & (present == widths)) | ((present > 0) & (present < widths))
+    if wrong.any():
+        number = int(wrong.any(0).nonzero()[0])
+        row = int(wrong[:, number].nonzero()[0])
+        categories = [each for each in field.column_slices if each[0].kind == "category"]
+        column, elements = categories[number]
+        raise DataError(
+            f"field {name!r}, column {column.name!r}: example {start + row} of {whole} holds {value[row, elements].tolist()}; "
+            f"a category is 1 at one of its classes and 0 at the others, or it is missing as a whole ({name}_mask)"
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _category_elements(columns: tuple[Column, ...]) -> tuple[Tensor, Tensor] | None:
+    """Return the elements of all categories (e,), and 1 where one belongs to a category (e k); None where there are none."""
+    starts = itertools.accumulate((column.width for column in columns), initial=0)
+    parts = [
+        torch.arange(start, start + column.width)
+        for start, column in zip(starts, columns, strict=False)
+        if column.kind == "category"
+    ]
+    if not parts:
+        return None
+    return torch.cat(parts), torch.block_diag(*(torch.ones(len(part), 1) for part in parts))
 
 
 def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, whole: str, start: int) -> None:
@@ -195,6 +232,8 @@ def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, who
         )
     lowest, highest = _limits(field)
     if field.vocab == 2 and not field.discrete:
+        if torch.equal(value.square(), value):
+            return
         bad = (value != 0) & (value != 1)
     elif lowest <= low and high <= highest:
         return

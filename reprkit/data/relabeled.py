@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from jaxtyping import Int
@@ -12,6 +13,23 @@ from reprkit.data.base import Dataset
 from reprkit.data.collation import to_index
 from reprkit.data.formats.value_readers import class_facts
 from reprkit.data.signature import Field, Signature
+
+
+def relabeled_signature(signature: Signature, classes: Mapping[str, list[str]]) -> Signature:
+    """Return the signature with the classes of label fields replaced."""
+    fields = {
+        name: Field(kind="label", shape=(), vocab=len(names), classes=tuple(names))
+        for name, names in classes.items()
+    }
+    return Signature({**signature, **fields})
+
+
+def renumber(batch: Mapping[str, Tensor], numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a batch, or an example, with its labels renumbered: field -> old number -> new number."""
+    renumbered = {
+        name: new[batch[name].cpu()].to(batch[name].device) for name, new in numbers.items() if name in batch
+    }
+    return {**batch, **renumbered}
 
 
 class Relabeled(Dataset):
@@ -28,11 +46,7 @@ class Relabeled(Dataset):
     ) -> None:
         self._data = data
         self._numbers = {name: torch.tensor(values) for name, values in numbers.items()}
-        fields = {
-            name: Field(kind="label", shape=(), vocab=len(names), classes=tuple(names))
-            for name, names in classes.items()
-        }
-        self.signature = Signature({**data.signature, **fields})
+        self.signature = relabeled_signature(data.signature, classes)
         self.reference, self.facts = data.reference, {**data.facts, **class_facts(dict(classes))}
 
     def __len__(self) -> int:
@@ -41,17 +55,19 @@ class Relabeled(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return one example."""
-        return self._renumber(self._data[index])
+        return renumber(self._data[index], self._numbers)
 
     def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
         """Return the examples at ``indices`` (b,)."""
-        return self._renumber(self._data.batch(to_index(indices)))
+        return renumber(self._data.batch(to_index(indices)), self._numbers)
 
-    def _renumber(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        renumbered = {
-            name: numbers[batch[name].cpu()].to(batch[name].device) for name, numbers in self._numbers.items()
-        }
-        return {**batch, **renumbered}
+    def label_values(self, field: str) -> Int[Tensor, " n"]:
+        """Return a label field of all examples (n,)."""
+        return renumber({field: self._data.label_values(field)}, self._numbers)[field]
+
+    def raw(self, index: int) -> str | Path | None:
+        """Return what the example was read from."""
+        return self._data.raw(index)
 
     def identities(self) -> Sequence[str] | None:
         """Return what each example is."""

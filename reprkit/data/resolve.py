@@ -241,9 +241,10 @@ def _preferred(name: str, path: Path, registry: Registry | None) -> Reference:
         if part.spec.opens == name and not part.missing
     ]
     if len(openers) > 1:
-        choices = [str(Reference(part.name, {"root": str(path)}, part.distribution)) for part in openers]
+        references = [str(Reference(part.name, {"root": str(path)}, part.distribution)) for part in openers]
+        choices = [f"rk.dataset({reference!r})" for reference in references]
         raise DataError(
-            f"several data sets open a folder such as {str(path)!r}\n  choose: {' or '.join(map(repr, choices))}"
+            f"several data sets open a folder such as {str(path)!r}\n  choose: {' or '.join(choices)}"
         )
     if not openers:
         return _reference(name, path)
@@ -256,7 +257,7 @@ def _reference(name: str, path: Path) -> Reference:
 
 def _format_reference(name: str, path: Path, registry: Registry | None) -> str:
     reference = _preferred(name, path, registry)
-    return f'"{Reference(reference.name, reference.arguments)}"'
+    return f"rk.dataset({str(Reference(reference.name, reference.arguments))!r})"
 
 
 def _list_suffixes(by_suffix: Mapping[str, str]) -> str:

@@ -313,13 +313,21 @@ class Signature(Mapping[str, Field]):
         return cls(pairs)
 
     def example(self, size: int = 1, length: int = 4) -> dict[str, Tensor]:
-        """Return a batch of zeros that fits the signature; varying lengths become ``length``."""
+        """Return a blank batch that fits the signature; varying lengths become ``length``.
+
+        All values are zero, or the closest value of the field's range; categories of a table hold their first class.
+        """
         import torch
 
         batch = {}
         for name, value in self._fields.items():
             shape = [size, *(length if n is None else n for n in value.shape)]
-            batch[name] = torch.zeros(shape, dtype=torch.int64 if value.discrete else torch.float32)
+            low, high = value.range or (0.0, 0.0)
+            blank = 0 if value.discrete else min(max(0.0, low), high)
+            batch[name] = torch.full(shape, blank, dtype=torch.int64 if value.discrete else torch.float32)
+            for column, elements in value.column_slices:
+                if column.kind == "category":
+                    batch[name][:, elements.start] = 1
             if None in value.shape:
                 batch[f"{name}_mask"] = torch.ones(shape[:2], dtype=torch.bool)
         return batch

@@ -1,4 +1,4 @@
-"""Sound files whose header does not say how long they are: streamed WAV, MP3 without a count of its frames.
+"""Sound files whose header does not say how long they are: streamed WAV and FLAC, MP3 without a count of its frames.
 
 libsndfile reads as much as a header claims.  ``with_true_length`` returns such a file under a header that is right.
 """
@@ -11,6 +11,8 @@ import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
+
+from reprkit.data import flac_header
 
 _RIFF_LIMIT = 0xFFFFFFFF
 _CHUNKS_AFTER_DATA = (
@@ -46,7 +48,7 @@ def with_true_length(file: Path | BinaryIO) -> Path | BinaryIO | View:
             found = (
                 _mp3_start_of(str(file), status.st_size, status.st_mtime_ns)
                 if kind == "mp3"
-                else _streamed_wav(opened)
+                else _STREAMED[kind](opened)
             )
         return file if found is None else View(file.open("rb"), *found, owned=True)
     start = file.tell()
@@ -54,7 +56,7 @@ def with_true_length(file: Path | BinaryIO) -> Path | BinaryIO | View:
     file.seek(start)
     if kind is None or start:
         return file
-    found = _mp3_start(file.read()) if kind == "mp3" else _streamed_wav(file)
+    found = _mp3_start(file.read()) if kind == "mp3" else _STREAMED[kind](file)
     file.seek(start)
     return file if found is None else View(file, *found, owned=False)
 
@@ -62,6 +64,8 @@ def with_true_length(file: Path | BinaryIO) -> Path | BinaryIO | View:
 def _kind(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:] == b"WAVE":
         return "wav"
+    if head[:4] == flac_header.MAGIC:
+        return "flac"
     is_mp3 = head[:3] == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
     return "mp3" if is_mp3 else None
 
@@ -128,6 +132,9 @@ def _streamed_wav(file: BinaryIO) -> tuple[bytes, int] | None:
             return _wav_header(file.read(start), place, size - start), start
         place += 8 + length + length % 2
     return None
+
+
+_STREAMED = {"wav": _streamed_wav, "flac": flac_header.counting_header}
 
 
 def _is_chunk(head: bytes, left: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from torch import Tensor
 from reprkit.data.base import Dataset, derive_seed, held_out_share
 from reprkit.data.collation import collate
 from reprkit.data.formats.in_memory import InMemory
+from reprkit.data.formats.value_readers import class_facts
 from reprkit.data.loading.stream_sampler import SPARES, RankShare, StreamSampler
+from reprkit.data.relabeled import relabeled_signature, renumber
 from reprkit.data.summary import summarize
 from reprkit.errors import DataError, ReprkitError
 
@@ -146,6 +148,10 @@ class Stream(Dataset):
         bounds = {"test": (0.0, test_share), "valid": (test_share, held_out), "train": (held_out, 1.0)}
         names = ("train", "valid", "test") if valid else ("train", "test")
         return tuple(Part(self, name, bounds[name], seed) for name in names)
+
+    def renumber_classes(self, numbers: Mapping[str, list[int]], classes: Mapping[str, list[str]]) -> Stream:
+        """Return the stream with the classes of label fields renumbered."""
+        return Relabeled(self, numbers, classes)
 
     def order(  # type: ignore[override]
         self,
@@ -282,6 +288,35 @@ class Stream(Dataset):
                 f"{skipped} of {seen} records of {self.name} cannot be read; at most max_corrupt={self.max_corrupt:g} of them "
                 f"(of {_MIN_SEEN:,} at least) may be skipped\n  repair them, or allow more with max_corrupt="
             )
+
+
+class Relabeled(Stream):
+    """A stream with the classes of its labels renumbered: see ``Dataset.renumber_classes``."""
+
+    def __init__(
+        self, whole: Stream, numbers: Mapping[str, list[int]], classes: Mapping[str, list[str]]
+    ) -> None:
+        self.data, self._numbers = whole, {name: torch.tensor(values) for name, values in numbers.items()}
+        self.signature = relabeled_signature(whole.signature, classes)
+        self.reference, self.facts = whole.reference, {**whole.facts, **class_facts(dict(classes))}
+        self.buffer, self.max_corrupt = whole.buffer, whole.max_corrupt
+
+    def read(self) -> Iterator[Any]:
+        """Yield the records of the whole stream."""
+        return self.data.read()
+
+    def numbered_records(self) -> Iterator[tuple[int, Any]]:
+        """Yield the records of the whole stream with their positions."""
+        return self.data.numbered_records()
+
+    def decode(self, record: Any) -> dict[str, Tensor]:
+        """Decode as the whole stream does, and renumber."""
+        return renumber(self.data.decode(record), self._numbers)
+
+    @property
+    def name(self) -> str:
+        """Name of the stream."""
+        return self.data.name
 
 
 class Part(Stream):

@@ -39,7 +39,9 @@ def _left_out(facts: Mapping[str, Any]) -> list[str]:
     if count := facts.get("short_count"):
         texts.append(f"too short: {count:,}")
     if count := facts.get("reduced_count"):
-        texts.append(f"{count:,} pictures of 16 bits are read as 8 bits (range=(0, 65535) keeps gray levels)")
+        texts.append(
+            f"{count:,} pictures of 16 bits are read as 8 bits (range=(0, 65535) keeps their levels)"
+        )
     if count := facts.get("antiphase_count"):
         texts.append(f"{count:,} with channels in opposite phase, of which one is read")
     return texts

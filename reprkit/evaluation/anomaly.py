@@ -165,7 +165,7 @@ class Anomaly(Evaluator):
         for batch in batches(data, "scoring"):
             if self.score == "error-under-noise":
                 draws = [
-                    example_errors(model, batch, model.encode(pipeline(batch, generator)[0]))
+                    example_errors(model, batch, model.encode(pipeline(batch, generator)[0], in_range=False))
                     for _ in range(self.draws)
                 ]
                 found.append(torch.stack(draws).mean(0))

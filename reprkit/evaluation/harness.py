@@ -78,13 +78,9 @@ def evaluate(
     subject = subject or latent_names(model)
     for each in filter(None, (data, fit_on)):
         require_same_fields(each, model.signature)
-    reads = {
-        *(factor.input for factor in model.factors.values()),
-        *(each.field_name for each in model.outputs.values()),
-    }
-    data = match_model(data, model.signature, reads)
+    data = match_model(data, model.signature, model.data_fields)
     if fit_on is not None:
-        fit_on = match_model(fit_on, model.signature, reads)
+        fit_on = match_model(fit_on, model.signature, model.data_fields)
         data = match_classes(data, fit_on)
     started = time.monotonic()
     results = Results()

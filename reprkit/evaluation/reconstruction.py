@@ -71,7 +71,8 @@ class ReconstructionError(Evaluator):
             corrupt.bind(model)
             generator = torch.Generator().manual_seed(self.seed)
         for batch in batches(data, "reconstructing"):
-            codes = model.encode(batch if corrupt is None else corrupt.eval()(batch, generator)[0])
+            view = batch if corrupt is None else corrupt.eval()(batch, generator)[0]
+            codes = model.encode(view, in_range=corrupt is None)
             for name in names:
                 scored = model.score(batch, codes, output=name)
                 size = scored.target.shape[0]

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from reprkit.data.compatibility import require_same_fields
+from reprkit.data.checks import check_batch
+from reprkit.data.compatibility import match_model, require_same_fields
 from reprkit.data.formats.frame_writer import require_parquet_writer, write_frame
 from reprkit.data.formats.value_readers import class_names
 from reprkit.data.raw_files import raw_files
@@ -185,10 +186,13 @@ def as_dataset(model: Model, data: Any) -> Dataset:
         found = dataset(data)
     else:
         values = as_batch(data, model.signature)
+        if model.signature is not None:  # here, so that a message counts over all examples
+            read = {factor.input for factor in model.factors.values()}
+            check_batch(values, model.signature, dtype=model.dtype, fields=read)
         fields = {name: field for name, field in (model.signature or {}).items() if name in values}
         found = Tensors(values, Signature(fields), name=type(data).__name__, check=False)
     require_same_fields(found, model.signature)
-    return found
+    return match_model(found, model.signature, model.data_fields)
 
 
 def _describe(model: Model, data: Dataset, settings: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
@@ -125,6 +125,12 @@ class Model(nn.Module):
                 return factor.adapter.weight.dtype
         return next(iter(self.parameters()), torch.empty(0)).dtype
 
+    @property
+    def data_fields(self) -> frozenset[str]:
+        """The names of the fields that factors read and outputs return."""
+        outputs = (each.field_name for each in self.outputs.values())
+        return frozenset((*(factor.input for factor in self.factors.values()), *outputs))
+
     def latent(self, factor: str | None = None) -> Latent:
         """Return the latent of a factor; without a name, that of the only factor."""
         return self._factor(factor).latent
@@ -226,6 +232,7 @@ class Model(nn.Module):
         factors: Sequence[str] | None = None,
         any_length: bool = False,
         draws: int = 1,
+        in_range: bool = True,
         to: None = None,
     ) -> Codes: ...
 
@@ -238,6 +245,7 @@ class Model(nn.Module):
         factors: Sequence[str] | None = None,
         any_length: bool = False,
         draws: int = 1,
+        in_range: bool = True,
         to: Literal["numpy", "torch"],
     ) -> dict[str, Any]: ...
 
@@ -249,41 +257,48 @@ class Model(nn.Module):
         factors: Sequence[str] | None = None,
         any_length: bool = False,
         draws: int = 1,
+        in_range: bool = True,
         to: Literal["numpy", "torch"] | None = None,
     ) -> Codes | dict[str, Any]:
         """Encode a batch: return its codes by factor.  The batch is moved to the model's device.
 
         Args:
             batch: what the data set yields; or an array, a DataFrame, pictures or their files, see
-                ``reprkit.data.raw_input.as_batch``.  Values may leave the field's range by up to 8 times its width, as noise and
-                outputs do; beyond that they have another scale (0 to 255 instead of 0 to 1) and are refused.
+                ``reprkit.data.raw_input.as_batch``.
             keep: indices of the tokens to read (b k); the encoders must provide "keep".
             factors: names of the factors to encode; all by default.
             any_length: accept sequences longer or shorter than those of the signature, if the encoders can read them.
             draws: codes of each example, k: the code has b*k rows, an example's in a row, of independent draws of a random
                 latent in training; in evaluation they are equal.  Encoders run once, unless another factor conditions them.
+            in_range: whether the values are the data's own, which are in the field's range or vocabulary and finite; others are
+                refused, as in training.  False for corrupted, noisy or decoded values: these may leave the range by up to 8 times
+                its width, and hold the mask symbol and NaN; values of another scale, 0 to 255 instead of 0 to 1, are refused.
             to: "numpy" or "torch": plain arrays by factor, without gradients and in evaluation mode: indices (b n q) of a discrete
                 latent, else vectors (b n d).  ``decode`` reads them.
 
         Raises:
-            DataError: the batch does not have the shapes and types of the signature.
+            DataError: the batch does not have the shapes, types and values of the signature.
             PartArgumentError: fewer than one draw, or an unknown ``to``.
         """
         require(draws >= 1, f"encode takes draws of at least 1, not {draws}")
         if to is not None:
             with torch.no_grad(), isolate(self, 0):
-                codes = self.encode(batch, keep=keep, factors=factors, any_length=any_length, draws=draws)
+                codes = self.encode(
+                    batch, keep=keep, factors=factors, any_length=any_length, draws=draws, in_range=in_range
+                )
             return codes_to(codes, to)
         names = tuple(self.factors) if factors is None else tuple(factors)
+        order = tuple(order_by_condition(self.factors, names))
         cache = self._forward_cache
         if cache is None:
             batch = as_batch(batch, self.signature)
-            self._check(batch, values="scale", any_length=any_length)
+            read = {self._factor(name).input for name in order}
+            self._check(batch, values=in_range or "scale", fields=read, any_length=any_length)
         known = {} if cache is None else cache.lookup(batch, keep, draws)
         before, moved = set(known), self.to_device(batch)
         if not self.computed_fields <= moved.keys():
             moved = self.objective.fill(moved)
-        for name in order_by_condition(self.factors, names):
+        for name in order:
             if name not in known:
                 factor = self._factor(name)
                 condition = None if factor.condition is None else known[factor.condition]
@@ -355,7 +370,9 @@ class Model(nn.Module):
         with decoder.error_context():
             return decoder(features, teacher=teacher, length=length, **condition, **options)
 
-    def reconstruct(self, batch: Any, to: Form = "torch", *, output: str | None = None) -> Any:
+    def reconstruct(
+        self, batch: Any, to: Form = "torch", *, output: str | None = None, in_range: bool = True
+    ) -> Any:
         """Encode and decode: return the data as the model reconstructs it, in its own layout and units.
 
         Missing values of a table are filled in.  A causal decoder sees the codes only.
@@ -364,6 +381,7 @@ class Model(nn.Module):
             batch: as for ``encode``.
             to: "torch", "numpy" or "pandas", as for ``decode``.
             output: name of the output, where there are several.
+            in_range: False for corrupted values, as for ``encode``.
 
         Raises:
             BuildError: no encoder, no decoder, no such output, or a decoder that returns something else than the data.
@@ -378,7 +396,8 @@ class Model(nn.Module):
         with torch.no_grad(), isolate(self, 0):
             read = as_batch(batch, self.signature)
             length = target.length(read) if target.field_name in read else None
-            decoded = self.decode(self.encode(read, factors=target.reads), length=length, output=output)
+            codes = self.encode(read, factors=target.reads, in_range=in_range)
+            decoded = self.decode(codes, length=length, output=output)
             values = self.to_batch(decoded, output=output)[target.field_name]
         return values_to(values, field, to, "reconstruct")
 
@@ -426,6 +445,7 @@ class Model(nn.Module):
         teacher_forcing: bool = True,
         output: str | None = None,
         draws: int = 1,
+        in_range: bool = True,
     ) -> Scored:
         """Decode codes and compare with the target: the negative log-likelihood of the batch's output field, in nats.
 
@@ -435,11 +455,12 @@ class Model(nn.Module):
         Args:
             batch: the data, which holds the target: field ``output`` and its mask.
             codes: the codes to decode; by default those of ``view``, or none where the model has no encoder.
-            view: what the encoders read instead of ``batch``, such as a corrupted copy of it.
+            view: what the encoders read instead of ``batch``, such as a corrupted copy of it, whose values may leave the range.
             queries: indices (b m) of the only tokens to decode and score; the decoder must provide "queries".
             teacher_forcing: whether a causal decoder reads the target up to each token; if not, it sees the codes only.
             output: the output to score, where there are several.
             draws: codes of each example, as in ``encode``: the target is repeated, and all results have b*draws rows.
+            in_range: False where ``batch`` itself holds corrupted values, as for ``encode``; training checks no values here.
 
         Returns:
             ``decoded`` and ``target`` (b n p), with ``queries`` (b m p); ``weight`` likewise, or None; ``nats`` (b n);
@@ -451,8 +472,11 @@ class Model(nn.Module):
         """
         training = self._forward_cache is not None
         if not training:
-            self.get_output(output)  # no such output is the more helpful error
+            to = self.get_output(output)  # no such output is the more helpful error
             self.require_decoded_data()
+            encoded = codes is None and view is None and [self.factors[name].input for name in to.reads]
+            if not encoded or to.field_name not in encoded:  # what encode does not check
+                self._check(batch, in_range or "scale", (to.field_name,), any_length=True)
         scored = score_output(
             self,
             batch,
@@ -462,6 +486,7 @@ class Model(nn.Module):
             teacher_forcing=teacher_forcing,
             output=output,
             draws=draws,
+            in_range=in_range and view is None,
         )
         return scored if training else self.objective.in_data_units(scored)
 
@@ -492,6 +517,8 @@ class Model(nn.Module):
         factor: str | None = None,
         pool: Literal["mean", "flatten"] = "mean",
         to: None = None,
+        *,
+        in_range: bool = True,
     ) -> Tensor: ...
 
     @overload
@@ -502,6 +529,7 @@ class Model(nn.Module):
         pool: Literal["mean", "flatten"] = "mean",
         *,
         to: Form,
+        in_range: bool = True,
     ) -> Any: ...
 
     def represent(
@@ -510,8 +538,10 @@ class Model(nn.Module):
         factor: str | None = None,
         pool: Literal["mean", "flatten"] = "mean",
         to: Form | None = None,
+        *,
+        in_range: bool = True,
     ) -> Any:
-        """Return one vector per example (b d), for probes.  ``batch`` is as for ``encode``.
+        """Return one vector per example (b d), for probes.  ``batch`` and ``in_range`` are as for ``encode``.
 
         It is the masked mean over tokens, or with ``pool="flatten"`` all tokens concatenated.  Without ``factor``, the vectors
         of all factors are concatenated.  With ``to``, it is a NumPy array, a tensor or a DataFrame with the columns "0" to
@@ -519,16 +549,17 @@ class Model(nn.Module):
 
         Raises:
             BuildError: the model has no encoder, or no such factor.
+            DataError: as ``encode``.
             PartArgumentError: an unknown ``to``.
         """
         self._require_encoder()
         if to is not None:
             require_form(to, "represent")
             with torch.no_grad(), isolate(self, 0):
-                return vectors_to(self.represent(batch, factor, pool), to)
+                return vectors_to(self.represent(batch, factor, pool, in_range=in_range), to)
         names = tuple(self.factors) if factor is None else (factor,)
         vectors = []
-        for code in self.encode(batch, factors=names).values():
+        for code in self.encode(batch, factors=names, in_range=in_range).values():
             z = code.point
             if pool == "flatten" and code.mask is not None:
                 z = z * code.mask.unsqueeze(-1)
@@ -550,6 +581,7 @@ class Model(nn.Module):
         create_graph: bool = False,
         probes: int = 0,
         generator: torch.Generator | None = None,
+        in_range: bool = True,
     ) -> Float[Tensor, "b o i"]:
         """Return the derivative of each example's code, or output, with respect to its data: (b o i).
 
@@ -565,11 +597,17 @@ class Model(nn.Module):
             probes: instead of all rows, this many random combinations of them, with weights from N(0, 1): the mean square of
                 their norms estimates that of the whole Jacobian (Hutchinson 1990).
             generator: of the random weights.
+            in_range: False for corrupted or decoded values, as for ``encode``; outside of training others are refused.
 
         Raises:
             BuildError: the field or the output holds symbols, or a latent is discrete: there is no derivative.
+            DataError: as ``encode``.
         """
         from reprkit.models.jacobian import jacobian
+
+        if self._forward_cache is None:
+            read = {each.input for each in self.factors.values()}
+            self._check(batch, in_range or "scale", read, any_length=True)
 
         options: dict[str, Any] = {"create_graph": create_graph, "probes": probes, "generator": generator}
         return jacobian(self, batch, of, factor=factor, **options)
@@ -628,7 +666,7 @@ class Model(nn.Module):
     def forward(self, batch: Batch, turn: str = "main") -> Losses:
         """Compute the losses of one step: the objective's, and the latents' once for every distinct view that was encoded."""
         if not self._seen_data:
-            self._check(batch, values=True)
+            self._check(batch)
             self._seen_data = True
         with self.open_forward_cache() as cache:
             moved = self.to_device(batch)
@@ -646,6 +684,10 @@ class Model(nn.Module):
             self._named_losses = True
         detached = {name: value.detach() for name, value in terms.items()}
         return Losses(total=total, terms=detached, metrics=cache.metrics)
+
+    def expect_new_data(self) -> None:
+        """Check the next training batch against the signature, as the first one; ``rk.loop`` calls it when it begins."""
+        self._seen_data = False
 
     def freeze(self, *names: str) -> None:
         """Freeze exactly these parts: neither gradients nor statistics change them, until another call.
@@ -727,12 +769,18 @@ class Model(nn.Module):
             for name, value in batch.items()
         }
 
-    def _check(self, batch: Batch, values: bool | Literal["scale"], any_length: bool = False) -> None:
-        """Check a batch against the signature; all its ``values`` once, before anything is corrupted, else their scale."""
+    def _check(
+        self,
+        batch: Batch,
+        values: bool | Literal["scale"] = True,
+        fields: Container[str] | None = None,
+        any_length: bool = False,
+    ) -> None:
+        """Check a batch against the signature, and the values of ``fields`` (None: all)."""
         if self.signature is not None:
             dtype = next((parameter.dtype for parameter in self.parameters()), torch.float32)
             signature = self.signature.any_length() if any_length else self.signature
-            check_batch(batch, signature, dtype=dtype, values=values)
+            check_batch(batch, signature, dtype=dtype, values=values, fields=fields)
 
     @contextmanager
     def open_forward_cache(self) -> Iterator[ForwardCache]:

@@ -110,6 +110,7 @@ def score_output(
     teacher_forcing: bool,
     output: str | None,
     draws: int,
+    in_range: bool,
 ) -> Scored:
     """Decode codes and compare with the target, in the units in which the decoder is trained; arguments as of ``Model.score``.
 
@@ -124,7 +125,9 @@ def score_output(
             'use a decoder that provides "queries", such as vit, or omit queries='
         )
     if codes is None and len(model.factors):
-        codes = model.encode(batch if view is None else view, factors=to.reads, draws=draws)
+        codes = model.encode(
+            batch if view is None else view, factors=to.reads, draws=draws, in_range=in_range
+        )
     batch = repeat_batch(model.to_device(batch), draws)
     x = batch[to.field_name]
     options: dict[str, Any] = {} if output is None else {"output": output}

@@ -50,6 +50,8 @@ class WeightedSum(Objective):
         self.needs = frozenset().union(*(objective.needs for _, objective in flat))
         self.turns = tuple(dict.fromkeys(turn for _, objective in flat for turn in objective.turns))
         self.distributes = max((objective.distributes for _, objective in flat), key=_STRICTNESS.index)
+        uses = [item for _, objective in flat for item in objective.labels.items()]
+        self.labels = {**dict(uses), **{name: use for name, use in uses if use == "classes"}}
         self.decodes = next((o.decodes for _, o in flat if o.decodes != "the data"), "the data")
         self.term_weights: dict[str, float] = {}
 

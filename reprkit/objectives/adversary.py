@@ -59,6 +59,7 @@ class Adversary(Objective):
     ) -> None:
         super().__init__()
         self.goal, self.label, self.factor, self.width, self.depth = goal, label, factor, width, depth
+        self.labels = {label: "classes"}
         self.critic: nn.Module = nn.Identity()
 
     @property

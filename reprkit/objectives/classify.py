@@ -37,6 +37,7 @@ class Classify(Objective):
     def __init__(self, *, label: str = "label", factor: str | None = None) -> None:
         super().__init__()
         self.label, self.factor = label, factor
+        self.labels = {label: "classes"}
         self.head: nn.Module = nn.Identity()
 
     def bind(self, model: Model) -> None:

@@ -84,7 +84,7 @@ class Contrastive(Objective):
 
     def project(self, model: Model, view: Batch) -> Float[Tensor, "b p"]:
         """Return a view's projection (b dim)."""
-        vectors = [masked_mean(code.z, code.mask) for code in model.encode(view).values()]
+        vectors = [masked_mean(code.z, code.mask) for code in model.encode(view, in_range=False).values()]
         return self.head(torch.cat(vectors, -1))
 
 

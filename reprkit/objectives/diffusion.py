@@ -156,7 +156,8 @@ class Diffusion(Objective):
         step = (draw_uniform((len(x),), x, generator) * self.steps).long().clamp(max=self.steps - 1)
         share = self.shares[step].to(x).reshape(-1, *[1] * (x.ndim - 1))
         data, noise = self._to_units(x), draw_normal(x, generator)
-        codes = model.encode(self._view(model, batch, add_noise(data, noise, share), step))
+        view = self._view(model, batch, add_noise(data, noise, share), step)
+        codes = model.encode(view, in_range=False)
         if self.drop and model.training:
             codes = self._drop_conditions(codes, draw_uniform((len(x),), x, generator) < self.drop)
         scored = model.score(batch, codes, teacher_forcing=False)
@@ -278,7 +279,7 @@ class Diffusion(Objective):
     ) -> tuple[Tensor, Decoded]:
         """Return the decoder's prediction in the layout of ``x``, rescaled, and its output."""
         step = torch.full((len(x),), time, dtype=torch.int64, device=x.device)
-        codes = model.encode(self._view(model, batch, x, step))
+        codes = model.encode(self._view(model, batch, x, step), in_range=False)
         length = model.output_length(batch)
         decoded = model.decode(codes, length=length)
         predicted = self._rescaled(model, decoded)

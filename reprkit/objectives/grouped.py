@@ -60,6 +60,7 @@ class Grouped(Objective):
     ) -> None:
         super().__init__()
         self.factor, self.label = factor, label
+        self.labels = {label: "groups"}
         self.damage = None if corruption is None else CorruptionPipeline(as_corruptions(corruption))
 
     def bind(self, model: Model) -> None:
@@ -87,7 +88,8 @@ class Grouped(Objective):
             return model.encode(batch)
         own = resolve_factor(model.factors, self.factor, "objective grouped")
         others = tuple(name for name in model.factors if name != own)
-        return model.encode(self.damage(batch)[0], factors=others) | model.encode(batch, factors=(own,))
+        damaged = model.encode(self.damage(batch)[0], factors=others, in_range=False)
+        return damaged | model.encode(batch, factors=(own,))
 
     def _exchange(self, model: Model, codes: Codes, label: Int[Tensor, " b"]) -> Codes:
         """Return the codes, with the factor's code taken from another member of the group."""

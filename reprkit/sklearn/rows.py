@@ -158,16 +158,16 @@ class RowModel(BaseEstimator):
         return x.numpy(), known.numpy()
 
     def batches(self, rows: NDArray[Any], known: NDArray[np.bool_]) -> Iterator[dict[str, Tensor]]:
-        """Yield the rows as batches of one size; the last is padded with rows of zeros."""
+        """Yield the rows as batches of one size; the last is padded with copies of the last row."""
         import torch
 
         values = rows.astype(np.float32) if self.columns_ else self._standardize(rows)
         padding = ((0, -len(values) % CHUNK_ROWS), (0, 0))
-        x = torch.from_numpy(np.pad(values, padding)).to(self.model_.device)
+        x = torch.from_numpy(np.pad(values, padding, mode="edge")).to(self.model_.device)
         if known.all():
             yield from ({"x": chunk} for chunk in x.split(CHUNK_ROWS))
             return
-        mask = torch.from_numpy(np.pad(known, padding, constant_values=True)).to(self.model_.device)
+        mask = torch.from_numpy(np.pad(known, padding, mode="edge")).to(self.model_.device)
         for chunk, present in zip(x.split(CHUNK_ROWS), mask.split(CHUNK_ROWS), strict=True):
             yield {"x": chunk, "x_mask": present}
 

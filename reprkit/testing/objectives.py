@@ -218,6 +218,36 @@ class ObjectiveConformance(PartConformance):
                 model.objective.fill(given)[name], given[name], f"fill replaces the batch's {name}", 0.0
             )
 
+    def test_labels_are_declared(self) -> None:
+        """Losses and metrics do not depend on label fields that ``labels`` does not name, and factors and outputs do not read."""
+        model = self.model()
+        assert model.signature is not None
+        known = {*model.objective.labels, *model.data_fields}
+        batch = self.batch(8)
+        free = [name for name in model.signature.label_fields() if name in batch and name not in known]
+        if not free:
+            raise SkipTest("labels names all label fields of the data")
+        others: list[dict[str, Tensor]] = [{name: torch.zeros_like(batch[name]) for name in free}]
+        others.append({name: torch.arange(8) % (model.signature[name].vocab or 2) for name in free})
+        views = [{**batch, **each} for each in others]
+        views.append({name: value for name, value in batch.items() if name not in free})
+        for turn in model.objective.turns:  # the first forward may initialize a codebook
+            model(batch, turn)
+        for training in (True, False):
+            model.train(training)
+            for turn in model.objective.turns:
+                expected = _losses(model, batch, turn, metrics=not training)
+                for view in views:
+                    try:
+                        found = _losses(model, view, turn, metrics=not training)
+                    except (DataError, KeyError) as error:
+                        raise AssertionError(
+                            f"turn {turn} fails without the label field {', '.join(free)}, which labels does not name: {error}"
+                        ) from error
+                    for name, value in expected.items():
+                        what = f"{name} of turn {turn}, with other values of {', '.join(free)} (name the label in labels)"
+                        expect_close(found[name], value, what, 0.0)
+
     def test_scores_are_in_units_of_the_data(self) -> None:
         """Outside of training ``Model.score`` keeps the data as its target, and nats and point estimate are finite."""
         model = self.model().eval()
@@ -311,6 +341,13 @@ class ObjectiveConformance(PartConformance):
             if name in whole:
                 expect(value.grad is not None, f"in two pieces no gradient reaches {name}")
                 expect_close(value.grad, whole[name], f"in two pieces: gradient of {name}", 1e-4)
+
+
+def _losses(model: Any, batch: dict[str, Tensor], turn: str, *, metrics: bool) -> dict[str, Tensor]:
+    """Return the losses of a batch, and its metrics, from a fixed random state."""
+    torch.manual_seed(1)
+    losses = model(batch, turn)
+    return {**losses.terms, **(losses.metrics if metrics else {})}
 
 
 def _train_step(rank: int, case: ObjectiveConformance) -> dict[str, Tensor]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from reprkit.data.base import Dataset, derive_seed
 from reprkit.data.loading.order import loader
 from reprkit.errors import DataError, TrainingError
+from reprkit.training.label_match import match_labels
 from reprkit.training.option_checks import piece_size
+
+if TYPE_CHECKING:
+    from reprkit.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,19 @@ class ExtraData:
 
 
 def create_extra(
-    extra: Mapping[str, Any] | None, *, batch: int, seed: int, accumulate: int, ranks: int, rank: int
+    model: Model,
+    extra: Mapping[str, Any] | None,
+    *,
+    batch: int,
+    seed: int,
+    accumulate: int,
+    ranks: int,
+    rank: int,
 ) -> dict[str, ExtraData]:
-    """Create the further data sets of a loop, by name.
+    """Create the further data sets of a loop, by name, with their labels numbered as the model numbers its classes.
 
     Args:
+        model: the model to train.
         extra: name -> a data set, its reference, or a pair with the number of examples in a step.
         batch: examples in a step where none is given.
         seed: the loop's seed.
@@ -51,7 +63,8 @@ def create_extra(
 
     Raises:
         TrainingError: a value is neither, or the examples do not divide into the pieces.
-        DataError: fewer examples than a step needs, or a number that the processes cannot share.
+        DataError: fewer examples than a step needs, a number that the processes cannot share, or a class that the model does not
+            know (see ``match_labels``).
     """
     found = {}
     for name, value in (extra or {}).items():
@@ -64,6 +77,7 @@ def create_extra(
             raise TrainingError(
                 f"extra={{{name!r}: ...}} takes a data set, or (data set, examples a step), not {type(value).__name__}"
             )
+        data = match_labels(model, data)
         piece = piece_size(size, ranks=ranks, accumulate=accumulate, what=f"extra data {name!r}")
         try:
             order = data.order(size, derive_seed(seed, zlib.crc32(name.encode())), ranks=ranks, rank=rank)

@@ -24,6 +24,7 @@ from reprkit.runs.origin import find_recipe
 from reprkit.runs.records import average_losses, metrics_line
 from reprkit.runs.writer import RunWriter
 from reprkit.training.best import BestModel
+from reprkit.training.label_match import match_labels
 from reprkit.training.monitor import monitor, non_finite
 from reprkit.training.monitor.monitor import Monitor
 from reprkit.training.options import Options
@@ -53,7 +54,7 @@ class Loop:
             from reprkit.data.resolve import dataset, is_source
 
             data = dataset(data) if is_source(data) else data
-        self.model, self.data, self.options = model, data, options
+        self.model, self.data, self.options = model, match_labels(model, data), options
         self.writer = RunWriter(options.folder, stage=options.stage)
         self._train_state: TrainState | None = None
         self._used = False

@@ -121,6 +121,7 @@ class TrainState:
         )
         self.order = data.order(options.batch, options.seed, **sharding, buckets=options.buckets, **mates)
         self.extra = create_extra(
+            model,
             options.extra,
             batch=options.batch,
             seed=options.seed,
@@ -135,6 +136,7 @@ class TrainState:
         )
         if options.freeze is not None:
             model.freeze(*((options.freeze,) if isinstance(options.freeze, str) else options.freeze))
+        model.expect_new_data()
         model.train()
         if options.accumulate > 1:
             check_accumulation(model, options.accumulate, self.piece)

@@ -7,7 +7,16 @@
 - pictures: JPEG files of 500 x 375 in 10 classes, decoded to 64 x 64 by one process: reprkit's data set ``images`` (each file read
   at every access, and once more when the data set is made), torchvision's ImageFolder with the same crop and size, and the
   ``imagefolder`` of datasets with the same transform.
-- recordings: WAV files of 5 s, 16 bits, 16 kHz: reprkit's ``audio``, the log-mel frames of ``sound-folder``, and soundfile.
+- recordings: WAV files of 5 s, 16 bits, 16 kHz: reprkit's ``audio``, the log-mel frames of ``sound-folder``, soundfile, and the
+  ``audiofolder`` of datasets, which decodes by soundfile before version 4, and by torchcodec with FFmpeg since.  All give equal
+  samples, which is checked first.  Other versions are put before the installed ones by PYTHONPATH:
+
+      pip install --no-deps --target hf3 'datasets<4' librosa numba llvmlite pooch soxr audioread lazy_loader msgpack decorator \\
+          'fsspec<=2025.3.0' dill multiprocess xxhash
+      PYTHONPATH=hf3 python tests/benchmarks/bench_folders.py --only recordings
+      pip install --no-deps --target hf4 torchcodec
+
+Speeds are of the process's own time (user and system), so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -27,6 +36,13 @@ import numpy as np
 import torch
 
 FOLDERS = 1000
+
+
+def own_time(call: Callable[[], Any]) -> float:
+    """Processor seconds of this process during a call."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -128,8 +144,10 @@ def bench_pictures(root: Path, count: int) -> None:
         print("datasets is not installed")
     print(f"making the data set: {made:.2f} s, with the pictures in memory {kept_made:.2f} s")
     for name, call in rows.items():
-        seconds = min(timed(call)[0] for _ in range(2))
-        print(f"{name}: {count / seconds:,.0f} pictures a second", flush=True)
+        seconds = [own_time(call) for _ in range(3)]
+        print(
+            f"{name}: {count / min(seconds):,.0f} pictures a second ({count / max(seconds):,.0f})", flush=True
+        )
 
 
 def bench_recordings(root: Path, count: int) -> None:
@@ -153,10 +171,37 @@ def bench_recordings(root: Path, count: int) -> None:
         "reprkit sound-folder (frames in memory)": lambda: [frames[place] for place in range(count)],
         "soundfile.read": lambda: [soundfile.read(root / name, dtype="float32")[0] for name in data.files],
     }
+    rows |= datasets_audio(root, data)
     print(f"making: audio {made:.2f} s, sound-folder {first:.2f} s, again from its cache {again:.2f} s")
     for name, call in rows.items():
-        seconds = min(timed(call)[0] for _ in range(3))
-        print(f"{name}: {seconds_of_sound / seconds:,.0f} seconds of sound a second", flush=True)
+        seconds = [own_time(call) for _ in range(3)]
+        fastest, slowest = (seconds_of_sound / each for each in (min(seconds), max(seconds)))
+        print(f"{name}: {fastest:,.0f} seconds of sound a second ({slowest:,.0f})", flush=True)
+
+
+def datasets_audio(root: Path, data: Any) -> dict[str, Callable[[], Any]]:
+    """Return the reader of Hugging Face datasets, after checking that it gives the samples of ``data``."""
+    try:
+        import datasets
+    except ImportError:
+        print("datasets is not installed")
+        return {}
+    table = datasets.load_dataset(
+        "audiofolder", data_dir=str(root), split="train", cache_dir=str(root.parent / "cache")
+    )
+
+    def wave(place: int) -> np.ndarray:
+        return np.asarray(table[place]["audio"]["array"], np.float32)
+
+    decoder = "soundfile"
+    if int(datasets.__version__.partition(".")[0]) >= 4:
+        import torchcodec
+
+        decoder = f"torchcodec {torchcodec.__version__}"
+    for place in range(3):
+        assert np.array_equal(wave(place), data[place]["x"].numpy().reshape(-1)), "the samples differ"
+    name = f"datasets {datasets.__version__} audiofolder ({decoder})"
+    return {name: lambda: [wave(place) for place in range(len(table))]}
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ NET = {
     "latent": "gaussian(dim=4)",
     "decoder": "mlp(widths=(64, 64))",
 }
-STEPS = (300, 600, 1200)
+STEPS = (300, 600, 1200, 2400)
 SIZE = 4
 DERIVED = [
     "SalePriceMM",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.data import Field
+from reprkit.data import Field, Tensors, check_batch
 from reprkit.data.compatibility import match_classes, match_model
 from reprkit.data.formats.arrays import Arrays
 from reprkit.data.formats.table import Table
@@ -34,21 +34,80 @@ def test_images_of_another_range_are_not_evaluated(model):
         rk.evaluate(model, images((0, 255)), "reconstruction")
 
 
-def test_values_of_another_scale_are_not_encoded(model):
+def test_values_outside_of_the_range_are_refused_as_in_training(model):
     batch = images((0, 1)).batch(range(4))
-    decoded = {"x": batch["x"] * 1.5 - 0.25}  # an output may leave the range somewhat, and is encoded again
-    assert model.represent(decoded).shape == (4, 2)
+    batch["x"][2, 1, 3, 0] = 1.3
+    with pytest.raises(DataError) as training:
+        check_batch(batch, model.signature)
+    assert (
+        "'x' holds 1.3 at [2, 1, 3, 0] of the batch (example 2); its signature says range (0.0, 1.0)"
+        in str(training.value)
+    )
+    array = batch["x"].numpy()
+    for use in (
+        model.encode,
+        model.represent,
+        model.reconstruct,
+        model.score,
+        lambda batch: model.jacobian(batch, "code"),
+        lambda batch: model.encode(array, to="numpy"),
+        lambda batch: model.represent(list(array), to="torch"),
+        lambda batch: rk.embed(model, array, batch=2),  # the index counts over all examples
+    ):
+        with pytest.raises(DataError) as refused:
+            use(batch)
+        assert str(refused.value) == str(training.value)
+    rounded = {"x": batch["x"].clamp(0, 1) + 5e-5}  # the tolerance of training
+    assert model.represent(rounded).shape == (4, 2)
+
+
+def test_values_outside_of_the_range_are_not_evaluated(model):
+    data = Tensors({"x": images((0, 1)).batch(range(8))["x"] * 1.5}, model.signature, check=False)
+    for evaluator in ("reconstruction", "jacobian"):
+        with pytest.raises(DataError, match=r"its signature says range \(0.0, 1.0\)"):
+            rk.evaluate(model, data, evaluator)
+
+
+def test_corrupted_and_decoded_values_may_leave_the_range(model):
+    batch = images((0, 1)).batch(range(4))
+    noisy = {"x": batch["x"] * 1.5 - 0.25}
+    assert model.represent(noisy, in_range=False).shape == (4, 2)
+    assert model.reconstruct(noisy, in_range=False).shape == (4, 4, 4, 1)
+    with torch.no_grad():
+        expected = model.score(batch, model.encode(noisy, in_range=False)).nats
+        assert torch.equal(model.score(batch, view=noisy).nats, expected)
+        assert model.score(noisy, in_range=False).nats.shape == (4, 1)
     for use in (model.encode, model.represent):
         with pytest.raises(DataError, match=r"another scale, range \(0.0, 1.0\)\n.*divide by 255"):
-            use({"x": batch["x"] * 255})
+            use({"x": batch["x"] * 255}, in_range=False)
+    with pytest.raises(
+        DataError, match=r"its signature says range"
+    ):  # the target, where encode sees other values
+        model.score(noisy, view=batch)
+
+
+def test_values_that_the_model_does_not_read_are_not_checked():
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "label": ["a", "b", "c", "c"]})
+    net = {"data": Table(frame), "objective": "classify"}
+    model = rk.build(encoder="mlp(width=8)", latent="continuous(dim=2)", **net)
+    batch = {"x": torch.zeros(2, 1), "label": torch.tensor([0, 7])}
+    assert model.represent(batch).shape == (2, 2)
+    factors = {"code": rk.factor("mlp(width=8)"), "class": rk.factor("mlp(width=8)", input="label")}
+    reads = rk.build(factors=factors, **net)
+    with pytest.raises(DataError, match=r"'label' holds 7 at \[1\].*0 to 2 \(vocab 3\)"):
+        reads.represent(batch)
+    assert reads.represent(batch, "code").shape[0] == 2
 
 
 def test_unknown_symbols_are_not_encoded():
     data = Arrays(RNG.integers(0, 5, (20, 6)), kinds={"x": "tokens"}, vocabs={"x": 5})
     model = rk.build(data=data, encoder="gru(width=8)", latent="continuous(dim=2)", decoder="gru(width=8)")
-    model.encode({"x": torch.full((1, 6), 5)})  # the mask symbol
+    model.encode({"x": torch.full((1, 6), 5)}, in_range=False)  # the mask symbol
     for symbol in (-1, 6, 2**40):
         with pytest.raises(DataError, match="vocab 5"):
+            model.encode({"x": torch.full((1, 6), symbol)}, in_range=False)
+    for symbol in (-1, 5):
+        with pytest.raises(DataError, match=r"0 to 4 \(vocab 5\)"):
             model.encode({"x": torch.full((1, 6), symbol)})
 
 

@@ -112,11 +112,42 @@ def chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def test_16_bit_colors_are_said_and_have_no_range(tmp_path):
-    rows = b"".join(b"\0" + row.tobytes() for row in np.full((8, 8, 3), 30_000, ">u2"))
-    head = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+def write_16_bits(path, pixels):
+    """Write 16-bit colors (h w 3), or with alpha (h w 4), as PNG."""
+    height, width, channels = pixels.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels.astype(">u2"))
+    head = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
     content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
-    assert Images(tmp_path, 8).facts["reduced_count"] == 1
-    with pytest.raises(DataError, match="16-bit colors, of which Pillow decodes 8 bits"):
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+
+
+def test_16_bit_colors_keep_their_levels_with_a_range(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 65536, (8, 8, 3))
+    write_16_bits(tmp_path / "1.png", pixels)
+    plain = Images(tmp_path, 8)
+    assert plain.facts["reduced_count"] == 1
+    np.testing.assert_array_equal((plain[0]["x"].numpy() * 255).round(), pixels >> 8)
+    pytest.importorskip("torchvision")
+    deep = Images(tmp_path, 8, range=(0, 65535))[0]["x"].numpy()
+    np.testing.assert_array_equal((deep * 65535).round(), pixels)
+    gray = Images(tmp_path, 8, range=(0, 65535), gray=True)[0]["x"].numpy()
+    np.testing.assert_allclose(gray[..., 0] * 65535, pixels @ [0.299, 0.587, 0.114], atol=0.6)
+    half = np.concatenate([pixels, np.full((8, 8, 1), 32768)], 2)
+    half[0, 0, 3] = 0
+    write_16_bits(tmp_path / "1.png", half)
+    white = Images(tmp_path, 8, range=(0, 65535))[0]["x"].numpy() * 65535
+    opaque = half[..., 3:] / 65535
+    np.testing.assert_allclose(white, pixels * opaque + 65535 * (1 - opaque), atol=0.6)
+    with pytest.raises(DataError, match=r"out of range=\(0, 4095\)"):
+        Images(tmp_path, 8, range=(0, 4095))
+    monkeypatch.setitem(sys.modules, "torchvision.io", None)
+    with pytest.raises(DataError, match="16-bit colors, of which Pillow decodes 8 bits: install torchvision"):
         Images(tmp_path, 8, range=(0, 65535))
+
+
+def test_16_bit_colors_of_other_formats_have_no_range(tmp_path):
+    pixels = np.full((4, 4, 3), 30_000, ">u2")
+    (tmp_path / "1.ppm").write_bytes(b"P6 4 4 65535\n" + pixels.tobytes())
+    assert Images(tmp_path, 4).facts["reduced_count"] == 1
+    with pytest.raises(DataError, match="16-bit colors, of which Pillow decodes 8 bits: convert it to PNG"):
+        Images(tmp_path, 4, range=(0, 65535))

@@ -83,6 +83,30 @@ def test_mp3_without_a_count_is_read_to_its_end(tmp_path, mode, channels):
     assert len(sound.read(path)) > 1.9 * len(known)
 
 
+@pytest.mark.parametrize("samples", [5, 2 * 4096, 3 * 4096 + 17])
+def test_streamed_flac_is_read_to_its_end(tmp_path, samples):
+    """An encoder that cannot seek leaves the number of samples at 0."""
+    wave = 0.1 * np.random.default_rng(0).normal(size=(samples, 2))
+    path = tmp_path / "a.flac"
+    soundfile.write(path, wave, RATE)
+    known, content = sound.read(path), path.read_bytes()
+    assert isinstance(sound_headers.with_true_length(path), type(path))
+    count = int.from_bytes(content[18:26], "big")
+    assert count & (1 << 36) - 1 == samples
+    bare = content[:18] + (count & ~((1 << 36) - 1)).to_bytes(8, "big") + content[26:]
+    for streamed in (bare, bare + b"TAG" + bytes(125)):
+        path.write_bytes(streamed)
+        assert torch.equal(sound.read(path), known)
+        assert torch.equal(sound.read(io.BytesIO(streamed)), known)
+        assert sound.check_file(path).frames == samples
+        assert sound.duration(path) == samples / RATE
+    if samples > 5:
+        assert torch.equal(sound.read(path, start=1000 / RATE, stop=1500 / RATE), known[1000:1500])
+    path.write_bytes(bare[:-20])  # its end is missing: the frames cannot be counted
+    with pytest.raises((DataError, soundfile.LibsndfileError)):
+        sound.check_file(path)
+
+
 def test_mp3_that_was_cut_short_is_unreadable(tmp_path):
     content, _ = mp3(tmp_path / "a.mp3", "CONSTANT", tone())
     (tmp_path / "a.mp3").write_bytes(content[: len(content) // 2])

@@ -81,7 +81,7 @@ def test_missing_values_change_neither_code_nor_loss(encoder):
     torch.testing.assert_close(model.score(other).nats, model.score(batch).nats)
     read = torch.tensor([40.0, 0, 0, 0, 1.7, 0, 0])
     filled = {"x": torch.where(batch["x_mask"], batch["x"], read)}
-    torch.testing.assert_close(model.encode(filled).z, model.encode(batch).z)
+    torch.testing.assert_close(model.encode(filled, in_range=False).z, model.encode(batch).z)
     counted = model.score(batch)
     assert torch.equal(counted.weight[:, 0], batch["x_mask"].float())
 

@@ -42,7 +42,7 @@ def test_the_input_is_corrupted_and_the_target_clean(on, decoder):
     batch = digits()[0].batch(range(6))
     before = {name: value.clone() for name, value in batch.items()}
     losses = model(batch)
-    decoded = model.decode(model.encode({**batch, "x": upper(batch["x"])}))
+    decoded = model.decode(model.encode({**batch, "x": upper(batch["x"])}, in_range=False))
     elements = nll(decoded, model.target(batch, decoded))
     if on == "hit":  # the upper half: of one row of pixels, or of a raster of patches, it is the first half
         elements = elements.flatten(1)[:, :32]
@@ -120,7 +120,7 @@ def test_hidden_symbols_are_predicted_and_padding_is_not():
     other = {**batch, "x": torch.where(batch["x_mask"], batch["x"], 4 - batch["x"])}
     torch.manual_seed(0)
     torch.testing.assert_close(model(other).total, loss)
-    decoded = model.decode(model.encode({**batch, "x": torch.full_like(batch["x"], 5)}))
+    decoded = model.decode(model.encode({**batch, "x": torch.full_like(batch["x"], 5)}, in_range=False))
     chances = torch.log_softmax(decoded.params["logits"].squeeze(-2), -1)
     picked = chances.gather(-1, batch["x"].unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(loss, -(picked * batch["x_mask"]).sum() / 2)
@@ -152,7 +152,7 @@ def test_it_denoises_better_than_a_plain_autoencoder():
     for objective in ("reconstruction", "denoising"):
         model = fit(rk.build(data=digits()[0], objective=objective, **MLP), 250, lr=4e-3)
         with torch.no_grad():
-            decoded = model.decode(model.encode(view))
+            decoded = model.decode(model.encode(view, in_range=False))
         errors[objective] = float((decoded.x - model.target(test, decoded)).square().sum((1, 2)).mean())
     untouched = float((view["x"] - test["x"]).square().sum((1, 2, 3)).mean())
     assert errors["denoising"] < 0.5 * untouched, (errors, untouched)  # 4.46

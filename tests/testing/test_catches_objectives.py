@@ -126,6 +126,15 @@ class SamplesWithoutGenerator(Good):
         return model.decode(codes | {"code": replace(codes["code"], z=torch.randn_like(codes["code"].z))})
 
 
+class ReadsALabelUnsaid(Good):
+    """Weighs examples by their class, and names no label."""
+
+    def forward(self, model, batch, turn="main"):
+        decoded = model.decode(model.encode(batch))
+        nats = decoded.nll(model.target(batch, decoded)).sum(1)
+        return {"nats": ((1 + batch["label"]) * nats).sum() / len(nats)}
+
+
 class WrongSign(Good):
     def term(self, model, nats, count):
         return 2 * nats.detach() - nats, count
@@ -166,6 +175,7 @@ WRONG = {
         "the loss of turn main, computed again before update",
     ),
     "its own fields are filled": ("FillsAnotherField", "fill makes values that fields() does not declare"),
+    "labels are declared": ("ReadsALabelUnsaid", "with other values of label (name the label in labels)"),
     "scores are in units of the data": ("ScoresAnotherTarget", "in_data_units must not change the target"),
     "samples fit the data": ("SamplesWithoutGenerator", "two draws under one generator: differs"),
     "batch is not modified": ("ModifiesTheBatch", "the input batch's x: differs"),
@@ -257,6 +267,28 @@ def test_a_wrong_evaluator_fails_one_check(check):
     found = failed_checks(evaluator(cls))
     assert set(found) == {check}, found
     assert reason in found[check]
+
+
+class EncodesNoiseUnsaid(Mean):
+    said = False
+
+    def forward(self, model, data, fit_on=None):
+        batch = data.batch(range(len(data)))
+        noisy = {"x": batch["x"] + 0.5}
+        return self.finish(
+            model, (model.represent(noisy, in_range=False) if self.said else model.represent(noisy)).mean()
+        )
+
+
+class EncodesNoise(EncodesNoiseUnsaid):
+    said = True
+
+
+def test_an_evaluator_says_that_it_encodes_noise():
+    assert failed_checks(evaluator(EncodesNoise)) == {}
+    found = failed_checks(evaluator(EncodesNoiseUnsaid))
+    assert set(found) == set(WRONG_EVALUATORS)
+    assert all("its signature says range (0.0, 1.0)" in reason for reason in found.values())
 
 
 def test_every_check_has_a_wrong_evaluator():

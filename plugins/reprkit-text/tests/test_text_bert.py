@@ -54,7 +54,7 @@ def test_a_saved_model_equals_bert_of_transformers_and_fills_masks(debian, tmp_p
     ids = hidden["x"]
     assert tokenizer.mask_token_id == int(ids[0, 2])
     with torch.no_grad():
-        codes = model.encode(hidden)
+        codes = model.encode(hidden, in_range=False)
         ours = model.decode(codes, length=ids.shape[1]).params["logits"][:, :, 0]
         features = model.factors["code"].encoder(hidden).x
         mask = batch["x_mask"]
@@ -64,7 +64,9 @@ def test_a_saved_model_equals_bert_of_transformers_and_fills_masks(debian, tmp_p
         assert (logits[..., -1] < -1000).all(), "the mask itself is never predicted"
     filled = pipeline("fill-mask", model=whole, tokenizer=tokenizer)("a library for [MASK] files", top_k=1)
     best = model.decode(
-        model.encode({"x": tokenizer("a library for [MASK] files", return_tensors="pt")["input_ids"]}),
+        model.encode(
+            {"x": tokenizer("a library for [MASK] files", return_tensors="pt")["input_ids"]}, in_range=False
+        ),
         length=None,
     )
     position = tokenizer("a library for [MASK] files")["input_ids"].index(tokenizer.mask_token_id)

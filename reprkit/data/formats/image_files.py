@@ -20,6 +20,7 @@ Fit = Literal["crop", "pad", "stretch"]
 _EXCLUDED = frozenset(("BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "WMF"))
 _HEIC = (".heic", ".heif", ".hif")
 _DEEP = 65535.0  # largest value of 16 bits
+_LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # ITU-R 601
 _MIN_PEAK = 1 << 14  # 16-bit pictures whose values all lie below this have fewer bits
 
 
@@ -30,7 +31,7 @@ class Depths:
     Attributes:
         gray: pictures of 16-bit gray levels, which are reduced to 8 bits unless there is a range.
         peak: the largest value among them.
-        colors: pictures of 16-bit colors, of which Pillow decodes the upper 8 bits.
+        colors: pictures of 16-bit colors read as 8 bits: Pillow decodes the upper ones, and torchvision all where there is a range.
     """
 
     gray: int = 0
@@ -97,7 +98,8 @@ def read_image(
 
     Transparent pixels become white.  CMYK, palettes and 1-bit become RGB or grayscale.  Smaller images are enlarged; all
     resizing is bicubic.  Without ``range`` values are 8 bits, and 16-bit grayscale is divided by 257.  With ``range`` they are
-    uint16: 0 for the lower and 65535 for the upper end, so that 16-bit levels are kept.
+    uint16: 0 for the lower and 65535 for the upper end, so that 16-bit levels are kept; those of colors only in PNG files, and
+    where torchvision is installed.
 
     Args:
         file: path of the image, an open file, or an image of Pillow.
@@ -108,25 +110,27 @@ def read_image(
         depths: counts pictures of more than 8 bits.
 
     Raises:
-        DataError: values out of ``range``; without it 32-bit integer values above 65535, or floating-point values.
+        DataError: values out of ``range``, or 16-bit colors that cannot be decoded; without it 32-bit integer values above
+            65535, or floating-point values.
         OSError: the file cannot be read; Pillow raises other exceptions too.
     """
     from PIL import Image, ImageOps
 
-    reduced = False
+    reduced, content = False, b""
     if isinstance(file, Image.Image):
         upright = ImageOps.exif_transpose(file)
     else:
         register_decoders()
         with Image.open(file) as opened:
             reduced = _is_reduced(opened)
+            if reduced and range is not None:
+                if opened.format == "PNG":
+                    content = _content(file)
+                deep = _decode_16_bit_colors(content)
+                return _to_levels(deep if not gray else deep @ _LUMA, size, fit, gray, range)
             opened.load()
             upright = ImageOps.exif_transpose(opened)
     if range is not None:
-        if reduced:
-            raise DataError(
-                "it has 16-bit colors, of which Pillow decodes 8 bits: convert it to gray or to arrays"
-            )
         return _read_levels(upright, size, fit, gray, range)
     if depths is not None:
         depths.colors += reduced
@@ -139,8 +143,6 @@ def _read_levels(
     image: Image.Image, size: tuple[int, int], fit: Fit, gray: bool, range: tuple[float, float]
 ) -> np.ndarray:
     """Return uint16 (h w c): the range's ends are 0 and 65535."""
-    from PIL import Image
-
     low, high = range
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float32)[..., None]
@@ -149,6 +151,16 @@ def _read_levels(
     else:
         values = np.asarray(_flatten(image).convert("L" if gray else "RGB")).astype(np.float32)
         values = values if values.ndim == 3 else values[..., None]
+    return _to_levels(values, size, fit, gray, range)
+
+
+def _to_levels(
+    values: np.ndarray, size: tuple[int, int], fit: Fit, gray: bool, range: tuple[float, float]
+) -> np.ndarray:
+    """Return the values of a file, float32 (h w c), as uint16 of the given size: the range's ends are 0 and 65535."""
+    from PIL import Image
+
+    low, high = range
     least, most = float(values.min()), float(values.max())
     if not (low <= least and most <= high):
         raise DataError(f"its values span {least:g} to {most:g}, out of range=({low:g}, {high:g})")
@@ -192,6 +204,37 @@ def _flatten(image: Image.Image) -> Image.Image:
         clear = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
     return image
+
+
+def _content(file: str | Path | BinaryIO) -> bytes:
+    if isinstance(file, str | Path):
+        return Path(file).read_bytes()
+    file.seek(0)
+    return file.read()
+
+
+def _decode_16_bit_colors(png: bytes) -> np.ndarray:
+    """Return the colors of a PNG file of 16 bits, upright and on white, float32 (h w 3) from 0 to 65535.
+
+    Raises:
+        DataError: no such file, or torchvision, which decodes it, is not installed.
+    """
+    if not png:
+        raise DataError(
+            "it has 16-bit colors, of which Pillow decodes 8 bits: convert it to PNG or to arrays"
+        )
+    try:
+        from torchvision.io import ImageReadMode, decode_png
+    except (ImportError, OSError, RuntimeError) as error:
+        raise DataError(
+            "it has 16-bit colors, of which Pillow decodes 8 bits: install torchvision, which decodes 16, or convert it to arrays"
+        ) from error
+    import torch
+
+    data = torch.frombuffer(bytearray(png), dtype=torch.uint8)
+    decoded = decode_png(data, ImageReadMode.RGB_ALPHA, apply_exif_orientation=True).float()
+    color, opaque = decoded[:3], decoded[3:] / _DEEP
+    return (color * opaque + _DEEP * (1 - opaque)).permute(1, 2, 0).numpy()
 
 
 def _is_reduced(opened: Image.Image) -> bool:

@@ -162,6 +162,6 @@ def _reconstruct(
     if corruption is not None:
         generator = torch.Generator().manual_seed(number)
         given = {**batch, field: corruption({"x": batch[field]}, generator)[0]["x"]}
-    output = model.to_batch(model.score(given).decoded)[field]
+    output = model.to_batch(model.score(given, in_range=corruption is None).decoded)[field]
     images = (batch[field], given[field], output)
     return Reconstructions(*(x.float().movedim(-1, 1).contiguous().cpu() for x in images))

@@ -57,7 +57,7 @@ class AutoVC(Objective):
             losses["initial"] = (self.initial * first.total, len(first.target))
         if self.content:
             code = codes[name]
-            again = model.encode(model.to_batch(decoded, batch), factors=[name])[name]
+            again = model.encode(model.to_batch(decoded, batch), factors=[name], in_range=False)[name]
             gap = (again.z - code.z).abs().sum(-1)
             gap = gap if code.mask is None else gap * code.mask.to(gap.dtype)
             losses["content"] = (self.content * gap.sum(), len(gap))

@@ -94,6 +94,7 @@ class GANRefine(Objective):
         super().__init__()
         self.adversarial, self.target, self.penalty = float(adversarial), float(target), float(penalty)
         self.label, self.speaker, self.width, self.depth = label, speaker, width, depth
+        self.labels = {label: "classes"}
         self.critic: Any = nn.Identity()
 
     def bind(self, model: Model) -> None:

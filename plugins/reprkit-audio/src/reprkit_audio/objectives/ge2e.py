@@ -37,6 +37,7 @@ class GE2E(Objective):
     def __init__(self, *, label: str = "speaker", factor: str | None = "speaker") -> None:
         super().__init__()
         self.label, self.factor = label, factor
+        self.labels = {label: "groups"}
         self.scale, self.shift = nn.Parameter(torch.tensor([10.0])), nn.Parameter(torch.tensor([-5.0]))
 
     def bind(self, model: Model) -> None:

@@ -54,5 +54,6 @@ class Neural(Vocoder):
     def generate(self, sound: Sound) -> Float[Tensor, " samples"]:
         """T * hop samples."""
         (path,) = self.model.factors.values()
-        codes = self.model.encode({path.input: sound.frames[None].float()}, any_length=True)
+        frames = {path.input: sound.frames[None].float()}
+        codes = self.model.encode(frames, any_length=True, in_range=False)  # a converter decoded them
         return self.model.decode(codes, length=len(sound.frames) * self.front.hop).x.flatten()
