@@ -98,13 +98,13 @@ def error(x: np.ndarray, output: np.ndarray) -> float:
 def main(
     data: Annotated[list[str], typer.Option(help="images of one shape; repeatable")] = ["mnist", "letters"],  # noqa: B006
     kept: Annotated[list[int], typer.Option(help="numbers kept; repeatable")] = [4, 8, 16, 32],  # noqa: B006
-    encoder: str = "mlp(widths=(256, 128), activation='relu')",
+    encoder: str = "mlp(widths=(512,), activation='relu')",
     latent: Annotated[str, typer.Option(help="with {kept}")] = "continuous(dim={kept})",
-    decoder: str = "mlp(widths=(128, 256), activation='relu')",
+    decoder: str = "mlp(widths=(512,), activation='relu')",
     wavelet: Annotated[str, typer.Option(help="of PyWavelets, orthonormal")] = "haar",
-    steps: int = 1_200,
+    steps: int = 1_000,
     batch: int = 128,
-    lr: float = 1e-3,
+    lr: float = 2e-3,
     seed: int = 0,
     out: str = "runs/image_vs_code",
     resume: bool = False,

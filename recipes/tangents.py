@@ -165,11 +165,7 @@ def main(
         )
 
     # The graph of the test images: two directions of each plane are joined to a map.
-    flat = {
-        "decoder's planes": planes["decoder"][..., :2],
-        "local PCA's planes": local_planes(rows, rows, tiled + 1, 2),
-    }
-    maps = {f"map, {name}": tile(rows, each, tiled) for name, each in flat.items()}
+    maps = {f"map, {name}": tile(rows, planes[name][..., :2], tiled) for name in ("decoder", best)}
     maps |= {
         "map, Isomap": Isomap(n_neighbors=tiled).fit_transform(rows),
         "map, PCA": PCA(2).fit_transform(rows),

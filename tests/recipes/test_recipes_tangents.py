@@ -99,23 +99,25 @@ def test_data_without_images_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_planes_of_a_learned_decoder_hold_the_motions(tmp_path, capsys):
-    """Images of one round blob anywhere: two numbers, and every motion is a shift."""
-    places = np.random.default_rng(0).uniform(3, 9, (500, 2))
+    """Noisy images of one round blob anywhere: two numbers, and every motion is a shift.  Neighbors keep the noise."""
+    random = np.random.default_rng(0)
+    places = random.uniform(3, 9, (500, 2))
     rows = np.arange(12)
     blob = np.exp(-np.square(rows - places[..., None]) / 4)
-    x = (blob[:, 0, :, None] * blob[:, 1, None, :])[..., None].astype(np.float32)
-    np.savez(tmp_path / "blobs.npz", x=x)
+    x = (blob[:, 0, :, None] * blob[:, 1, None, :])[..., None]
+    np.savez(tmp_path / "blobs.npz", x=(x + random.normal(0, 0.1, x.shape)).astype(np.float32))
     RECIPE["main"](
         data=str(tmp_path / "blobs.npz"), latent="continuous(dim=2)", plane=2, neighbors=[6, 60],
         encoder="mlp(widths=(64, 64))", decoder="mlp(widths=(64, 64))", steps=600, lr=3e-3, out=str(tmp_path / "run"),
         launch=rk.Launch(schedule="cosine", device="cpu"),
     )  # fmt: skip
     found = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert found["decoder"]["cosine"]["mean"] > 0.9
-    assert found["decoder"]["cosine"]["mean"] > found["local PCA, k = 60"]["cosine"]["mean"]
+    assert found["decoder"]["cosine"]["mean"] > 0.8
+    for k in (6, 60):
+        assert found["decoder"]["cosine"]["mean"] > found[f"local PCA, k = {k}"]["cosine"]["mean"]
     assert found["random plane"]["cosine"]["mean"] < 0.3
-    assert {name for name in found if "map" in found[name]} == {
-        "map, decoder's planes", "map, local PCA's planes", "map, Isomap", "map, PCA"
-    }  # fmt: skip
-    assert found["map, local PCA's planes"]["map"]["trustworthiness"] > 0.9
+    maps = [name for name in found if "map" in found[name]]
+    assert len(maps) == 4
+    assert {"map, decoder", "map, Isomap", "map, PCA"} <= set(maps)
+    assert found["map, decoder"]["map"]["trustworthiness"] > 0.8
     assert "to shifts and rotation" in capsys.readouterr().out
