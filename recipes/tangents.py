@@ -3,10 +3,9 @@
 At each test image the decoder's Jacobian spans a plane: the images that small changes of the code make.  If the code has learned
 the manifold of the data, the plane holds the derivatives of the image by a shift to the right, a shift down and a rotation, which
 are known exactly.  The table compares the cosine between each of the three derivatives and the plane, for the leading directions
-of the decoder and for as many principal components of the k nearest training images, for several k.  Then the
-planes of neighboring images are tiled: local tangent space alignment joins them to one map of the plane, from the decoder's
-planes, from those of local PCA (scikit-learn's LTSA), beside Isomap and PCA; its trustworthiness says whether neighbors on
-the map are neighbors in the data.
+of the decoder and for as many principal components of the k nearest training images, for several k.  Then two directions of
+each plane are tiled along the graph of nearest neighbors: local tangent space alignment joins them to one map.  Trustworthiness
+says whether neighbors on a map are neighbors in the data; Isomap and PCA stand beside.
 
 Papers: Simard et al. 1998, "Transformation invariance in pattern recognition: tangent distance and tangent propagation", section 2;
 Rifai et al. 2011, "The manifold tangent classifier", NIPS; Zhang and Zha 2004, "Principal manifolds and nonlinear dimensionality
@@ -32,7 +31,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch.func import jvp
 
 import reprkit as rk
-from reprkit.errors import DataError
+from reprkit.errors import BuildError, DataError
 from reprkit.reporting import Curves, Images, Scatter, Section, compare
 from reprkit.utils.collectives import rank
 
@@ -62,6 +61,10 @@ def decoder_planes(model: rk.Model, x: torch.Tensor, count: int) -> np.ndarray:
             direction = torch.zeros_like(code.z).flatten(1)
             direction[:, number] = 1
             columns.append(jvp(decode, (code.z.detach(),), (direction.view_as(code.z),))[1].detach())
+    if count > len(columns):
+        raise BuildError(
+            f"a code of {len(columns)} numbers spans at most as many directions, not {count}: --plane {len(columns)}"
+        )
     return torch.linalg.svd(torch.stack(columns, 2), full_matrices=False)[0][..., :count].double().numpy()
 
 

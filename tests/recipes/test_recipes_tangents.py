@@ -13,7 +13,7 @@ from sklearn.manifold import LocallyLinearEmbedding
 
 import reprkit as rk
 from reprkit.data import Arrays
-from reprkit.errors import DataError
+from reprkit.errors import BuildError, DataError
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[2] / "recipes/tangents.py"))
 
@@ -54,6 +54,8 @@ def test_planes_of_a_linear_decoder_are_its_weights():
     np.testing.assert_allclose(
         np.einsum("npa,npb->nab", planes, planes), np.tile(np.eye(4), (5, 1, 1)), atol=1e-5
     )
+    with pytest.raises(BuildError, match="a code of 4 numbers spans at most as many directions, not 5"):
+        RECIPE["decoder_planes"](model, data.batch(range(5))["x"], 5)
     with torch.no_grad():
         origin, *ends = (
             model.to_batch(model.decode({"code": rk.Code(z=z.view(1, 1, 4))}))["x"].flatten().double().numpy()
