@@ -63,11 +63,14 @@ def back(coefficients: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -
     return np.moveaxis((coefficients @ matrix.T).reshape(n, c, h, w), 1, 3)
 
 
-def keep_fixed(x: np.ndarray, matrix: np.ndarray, kept: int, train: np.ndarray) -> np.ndarray:
-    """The images (n h w c) from the ``kept`` coefficients of the largest mean square over train, around the mean image."""
-    mean = train.mean(0)
-    power = np.square(forward(train - mean, matrix)).mean(0)
-    chosen = power >= np.sort(power, axis=None)[-kept]
+def choose(train: np.ndarray, matrix: np.ndarray, kept: int) -> np.ndarray:
+    """The ``kept`` coefficients of the largest mean square over the images (n h w c), around the mean image: Bool (c h*w)."""
+    power = np.square(forward(train - train.mean(0), matrix)).mean(0)
+    return power >= np.sort(power, axis=None)[-kept]
+
+
+def keep_fixed(x: np.ndarray, matrix: np.ndarray, chosen: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The images (n h w c) from the chosen coefficients, around the mean image."""
     return back(forward(x - mean, matrix) * chosen, matrix, x.shape) + mean
 
 
@@ -131,7 +134,8 @@ def main(
         fitted = PCA(count, svd_solver="covariance_eigh").fit(train[name].reshape(len(train[name]), -1))
         coders["PCA", name, count] = partial(project, fitted=fitted)
         for way, matrix in transforms(*shapes[name][:2], wavelet).items():
-            coders[way, name, count] = partial(keep_fixed, matrix=matrix, kept=count, train=train[name])
+            chosen, mean = choose(train[name], matrix, count), train[name].mean(0)
+            coders[way, name, count] = partial(keep_fixed, matrix=matrix, chosen=chosen, mean=mean)
             coders[f"{way}, own places", name, count] = partial(keep_largest, matrix=matrix, kept=count)
     ways = list(dict.fromkeys(way for way, _, _ in coders))
 
