@@ -15,7 +15,7 @@ Expected (five seeds, one core, about a minute each): docs/results/classic/tange
 
     python recipes/tangents.py
     python recipes/tangents.py --data letters --neighbors 20
-    python recipes/tangents.py --latent "gaussian(dim=10, beta=0.1)" --plane 3
+    python recipes/tangents.py --latent "continuous(dim=10)" --plane 10 --objective reconstruction
 """
 
 from dataclasses import replace
@@ -100,14 +100,14 @@ def tile(x: np.ndarray, planes: np.ndarray, neighbors: int, dim: int = 2) -> np.
 def main(
     data: str = "mnist",
     encoder: str = "mlp(widths=(512, 256), activation='silu')",
-    latent: str = "continuous(dim=10)",
+    latent: str = "gaussian(dim=16)",
     decoder: str = "mlp(widths=(256, 512), activation='silu')",
-    objective: str = "reconstruction",
+    objective: str = "denoising(corruption='gaussian-noise(std=0.5)')",
     neighbors: Annotated[list[int], typer.Option(help="of local PCA; repeatable")] = [20, 40, 80, 160],  # noqa: B006
-    plane: Annotated[int, typer.Option(help="dimensions of the planes")] = 10,
+    plane: Annotated[int, typer.Option(help="dimensions of the planes")] = 16,
     smoothing: Annotated[float, typer.Option(help="pixels, of the derivatives of an image")] = 1.0,
     tiled: Annotated[int, typer.Option(help="neighbors in the graph whose planes are tiled")] = 12,
-    steps: int = 2_500,
+    steps: int = 1_500,
     batch: int = 128,
     lr: float = 1e-3,
     seed: int = 0,

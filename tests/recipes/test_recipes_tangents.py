@@ -110,8 +110,8 @@ def test_planes_of_a_learned_decoder_hold_the_motions(tmp_path, capsys):
     np.savez(tmp_path / "blobs.npz", x=(x + random.normal(0, 0.1, x.shape)).astype(np.float32))
     RECIPE["main"](
         data=str(tmp_path / "blobs.npz"), latent="continuous(dim=2)", plane=2, neighbors=[6, 60],
-        encoder="mlp(widths=(64, 64))", decoder="mlp(widths=(64, 64))", steps=600, lr=3e-3, out=str(tmp_path / "run"),
-        launch=rk.Launch(schedule="cosine", device="cpu"),
+        encoder="mlp(widths=(64, 64))", decoder="mlp(widths=(64, 64))", steps=600, lr=3e-3, objective="reconstruction",
+        out=str(tmp_path / "run"), launch=rk.Launch(schedule="cosine", device="cpu"),
     )  # fmt: skip
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert found["decoder"]["cosine"]["mean"] > 0.8
