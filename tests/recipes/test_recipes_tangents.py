@@ -109,13 +109,13 @@ def test_planes_of_a_learned_decoder_hold_the_motions(tmp_path, capsys):
     x = (blob[:, 0, :, None] * blob[:, 1, None, :])[..., None]
     np.savez(tmp_path / "blobs.npz", x=(x + random.normal(0, 0.1, x.shape)).astype(np.float32))
     RECIPE["main"](
-        data=str(tmp_path / "blobs.npz"), latent="continuous(dim=2)", plane=2, neighbors=[6, 60],
+        data=str(tmp_path / "blobs.npz"), latent="continuous(dim=2)", plane=2, neighbors=[6, 25],
         encoder="mlp(widths=(64, 64))", decoder="mlp(widths=(64, 64))", steps=600, lr=3e-3, objective="reconstruction",
         out=str(tmp_path / "run"), launch=rk.Launch(schedule="cosine", device="cpu"),
     )  # fmt: skip
     found = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert found["decoder"]["cosine"]["mean"] > 0.8
-    for k in (6, 60):
+    assert found["decoder"]["cosine"]["mean"] > 0.75
+    for k in (6, 25):
         assert found["decoder"]["cosine"]["mean"] > found[f"local PCA, k = {k}"]["cosine"]["mean"]
     assert found["random plane"]["cosine"]["mean"] < 0.3
     maps = [name for name in found if "map" in found[name]]
