@@ -106,7 +106,7 @@ def main(
     neighbors: Annotated[list[int], typer.Option(help="of local PCA; repeatable")] = [20, 40, 80, 160],  # noqa: B006
     plane: Annotated[int, typer.Option(help="dimensions of the planes")] = 16,
     smoothing: Annotated[float, typer.Option(help="pixels, of the derivatives of an image")] = 1.0,
-    tiled: Annotated[int, typer.Option(help="neighbors in the graph whose planes are tiled")] = 12,
+    tiled: Annotated[int, typer.Option(help="neighbors in the graph whose planes are tiled")] = 30,
     steps: int = 1_500,
     batch: int = 128,
     lr: float = 1e-3,
