@@ -71,9 +71,9 @@ class Idx(Tensors):
         pixels = np.concatenate([pixels for pixels, _ in read])
         values = {"x": torch.from_numpy(pixels)}
         fields = {"x": Field(kind="image", shape=pixels.shape[1:], range=(0.0, 1.0))}
-        labels = [own for _, own in read if own is not None]
-        if labels:
-            values["label"] = torch.from_numpy(np.concatenate(labels))
+        numbers = [own for _, own in read if own is not None]
+        if numbers:
+            values["label"] = torch.from_numpy(np.concatenate(numbers))
             largest = int(values["label"].max())
             if classes and largest >= len(classes):
                 raise DataError(f"label {largest} has no name: {len(classes)} classes are given")
