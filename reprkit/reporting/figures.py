@@ -111,6 +111,8 @@ class Curves:
 
     def html(self) -> str:
         """A line chart."""
+        from matplotlib.ticker import LogFormatter
+
         values = np.concatenate([np.asarray(y, np.float64) for _, y in self.lines.values()] or [np.zeros(0)])
         values = values[np.isfinite(values)]
         low, high = np.quantile(values, (0.05, 0.95)) if len(values) else (0.0, 0.0)
@@ -131,6 +133,9 @@ class Curves:
                 )
             if wide_range if self.log is None else self.log:
                 drawing.axes.set_yscale("log")
+                # matplotlib's default writes powers as math, and charts do not parse math.
+                drawing.axes.yaxis.set_major_formatter(LogFormatter())
+                drawing.axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
             drawing.axes.set_xlabel(self.xlabel)
             drawing.axes.set_ylabel(self.ylabel)
             drawing.axes.margins(x=0.02)

@@ -214,3 +214,12 @@ def test_large_photos_are_compressed():
     assert encode_image(photo[:40, :40], (0, 1)).startswith("data:image/png;base64,")
     assert encode_image(photo[..., 0], (0, 1)).startswith("data:image/png;base64,")
     assert len(encode_image(photo + rng.random(photo.shape) * 0.1, (0, 1.1))) < 20_000
+
+
+@pytest.mark.parametrize(("high", "label"), [(40, "30"), (4000, "1000"), (1e7, "1e+05")])
+def test_logarithmic_axes_have_plain_numbers(high, label):
+    """Charts do not parse math, which matplotlib's own labels of powers are."""
+    svg = Curves(title="a", lines={"b": ([1, 2], [9, high])}, log=True).html()
+    labels = re.findall(r"<text[^>]*>([^<]*)<", svg)
+    assert label in labels
+    assert not any("$" in each for each in labels)

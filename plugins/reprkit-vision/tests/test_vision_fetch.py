@@ -6,8 +6,10 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
+from idx_files import write_fashion
 from PIL import Image
-from reprkit_vision.commands import copy_photos, fetch, fetch_photos
+from reprkit_vision.commands import SOURCES, copy_photos, fetch, fetch_package
 from reprkit_vision.data.rcc import read_members
 
 import reprkit as rk
@@ -101,7 +103,7 @@ def write_unpacked(folder):
     return folder
 
 
-def test_photographs_and_their_licenses_are_copied(tmp_path):
+def test_photographs_are_copied(tmp_path):
     target = tmp_path / "photos"
     target.mkdir()
     assert copy_photos(write_unpacked(tmp_path / "x"), target) == 3
@@ -109,30 +111,56 @@ def test_photographs_and_their_licenses_are_copied(tmp_path):
         "erase-owl.webp",
         "explore_monuments-france-tower.webp",
         "explore_monuments-india-tower.webp",
-        "copyright",
     }
+
+
+def build_package(tree, name):
+    """Build a Debian package of a folder's files, beside it."""
+    (tree / "DEBIAN").mkdir()
+    control = f"Package: {name}\nVersion: 3\nArchitecture: all\nMaintainer: a <a@b.cd>\nDescription: x\n"
+    (tree / "DEBIAN" / "control").write_text(control)
+    deb = tree.parent / f"{name}_3_all.deb"
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, deb], check=True, capture_output=True)
+    return deb
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="builds a Debian package")
 def test_the_command_fetches_from_a_package_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path / "cache"))
     tree = write_unpacked(tmp_path / "tree")
-    (tree / "DEBIAN").mkdir()
-    control = (
-        "Package: gcompris-qt-data\nVersion: 3\nArchitecture: all\nMaintainer: a <a@b.cd>\nDescription: x\n"
-    )
-    (tree / "DEBIAN" / "control").write_text(control)
-    deb = tmp_path / "gcompris-qt-data_3_all.deb"
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree, deb], check=True, capture_output=True)
+    deb = build_package(tree, "gcompris-qt-data")
     for _ in range(2):  # the second time over the first
         fetch("photos", deb)
     assert "3 photographs" in capsys.readouterr().out
     names = rk.dataset("photos(fetched=True, size=16, crops=2)").names
     assert names[-3:] == ["erase-owl", "explore_monuments-france-tower", "explore_monuments-india-tower"]
     assert sorted(each.name for each in cache_folder("vision").iterdir()) == ["photos"]
+    assert (cache_folder("vision") / "photos" / "copyright").read_text() == "CC-BY-SA"
     (cache_folder("vision") / "photos" / "erase-owl.webp").write_bytes(b"no picture")
     with pytest.raises(DataError, match="erase-owl.webp cannot be read as an image"):
         rk.dataset("photos(fetched=True)")
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="builds a Debian package")
+def test_fashion_is_fetched_from_a_package_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DataError, match="reprkit vision fetch fashion"):
+        rk.dataset("fashion")
+    tree = tmp_path / "tree"
+    pixels, labels = write_fashion(tree / "usr" / "share" / "datasets" / "fashion-mnist")
+    (tree / "copyright").write_text("MIT")
+    fetch("fashion", build_package(tree, "dataset-fashion-mnist"))
+    assert "50 pictures of clothes" in capsys.readouterr().out
+    assert (cache_folder("vision") / "fashion" / "copyright").read_text() == "MIT"
+    train, test = rk.dataset("fashion").split()
+    assert torch.equal(test.batch(range(20))["x"][..., 0], torch.from_numpy(pixels[30:]).float() / 255)
+    assert train.batch(range(30))["label"].tolist() == labels[:30].tolist()
+    # A damaged package leaves what was there.
+    (tree / "usr" / "share" / "datasets" / "fashion-mnist" / "t10k-labels-idx1-ubyte.gz").unlink()
+    shutil.rmtree(tree / "DEBIAN")
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte.gz is not in"):
+        fetch("fashion", build_package(tree, "dataset-fashion-mnist"))
+    assert len(rk.dataset("fashion")) == 50
 
 
 def test_errors_of_fetching(tmp_path, monkeypatch):
@@ -141,8 +169,8 @@ def test_errors_of_fetching(tmp_path, monkeypatch):
     (tmp_path / "text.deb").write_text("no package")
     if shutil.which("dpkg-deb"):
         with pytest.raises(ReprkitError, match="dpkg-deb -x .* failed"):
-            fetch_photos(tmp_path / "photos", tmp_path / "text.deb")
+            fetch_package(SOURCES["photos"], tmp_path / "photos", tmp_path / "text.deb")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ReprkitError, match="apt-get is not installed on this machine: .*--deb FILE"):
-        fetch_photos(tmp_path / "photos")
+        fetch_package(SOURCES["photos"], tmp_path / "photos")
     assert not (tmp_path / "photos").exists()

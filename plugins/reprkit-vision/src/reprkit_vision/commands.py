@@ -1,4 +1,4 @@
-"""``reprkit vision fetch photos``: fetch photographs that no Python package contains."""
+"""``reprkit vision fetch``: fetch images that no Python package contains."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import io
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +15,8 @@ import typer
 
 from reprkit import ReprkitError
 from reprkit.errors import nearest
+from reprkit.utils.cache import cache_folder
 
-PACKAGE = "gcompris-qt-data"
 # Folders of the archives that hold photographs (other folders hold drawings), and the least length of a photograph's
 # shorter side in pixels.  The monuments of `categorization` are left out: they repeat those of `explore_monuments`.
 FOLDERS = (
@@ -32,14 +34,36 @@ MIN_SIDE = 120
 vision = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Images of a Debian package.
+
+    Attributes:
+        package: its name.
+        copy: (unpacked package, folder to fill) -> number of images.
+        images: what they are.
+        example: a reference to the data set.
+    """
+
+    package: str
+    copy: Callable[[Path, Path], int]
+    images: str
+    example: str
+
+
 @vision.callback()
 def _about() -> None:
-    """Images: fetch photographs that no Python package contains."""
+    """Images: fetch data that no Python package contains."""
 
 
 @vision.command()
 def fetch(
-    what: Annotated[str, typer.Argument(help="photos: about 220 photographs of Debian's gcompris-qt-data.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="photos: 218 photographs of gcompris-qt-data; fashion: Fashion-MNIST of dataset-fashion-mnist."
+        ),
+    ],
     deb: Annotated[
         Path | None,
         typer.Option(
@@ -47,42 +71,45 @@ def fetch(
         ),
     ] = None,
 ) -> None:
-    """Fetch data into the cache, without root.
+    """Fetch images of a Debian package into the cache, without root.
 
-    Photos: downloads gcompris-qt-data (44 MB) with apt-get, unpacks it beside the cache and keeps its photographs
-    and their licenses.  The cache is $REPRKIT_CACHE, or the platform's cache folder.
+    The package (44 MB of photos, 31 MB of fashion) is downloaded with apt-get and unpacked beside the cache; its images and their
+    license are kept.  The cache is $REPRKIT_CACHE, or the platform's cache folder.
     """
-    if what != "photos":
-        raise ReprkitError(f"no data named {what!r} to fetch.{nearest(what, ['photos'])}\n  known: photos")
-    from reprkit_vision.data.photos import fetched_folder
+    if what not in SOURCES:
+        raise ReprkitError(
+            f"no data named {what!r} to fetch.{nearest(what, SOURCES)}\n  known: {', '.join(SOURCES)}"
+        )
+    target, source = cache_folder("vision") / what, SOURCES[what]
+    count = fetch_package(source, target, deb)
+    print(f"{target}: {count:,} {source.images}\n  use them: {source.example}")
 
-    count = fetch_photos(fetched_folder(), deb)
-    print(f"{fetched_folder()}: {count} photographs\n  use them: photos(fetched=True)")
 
-
-def fetch_photos(target: Path, deb: Path | None = None) -> int:
-    """Fill a folder with the photographs of the package and return their number; an existing folder is replaced at the end.
+def fetch_package(source: Source, target: Path, deb: Path | None = None) -> int:
+    """Fill a folder with the images of a package and return their number; an existing folder is replaced at the end.
 
     Raises:
-        ReprkitError: no apt-get or dpkg-deb, no such package, no network, no disk space, or a package without photographs.
+        ReprkitError: no apt-get or dpkg-deb, no such package, no network, no disk space, or a package without these images.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as folder:
             work = Path(folder)
             if deb is None:
-                _run_command(work, "apt-get", "download", PACKAGE)
-                deb = next(work.glob(f"{PACKAGE}*.deb"), None)
+                _run_command(source.package, work, "apt-get", "download", source.package)
+                deb = next(work.glob(f"{source.package}*.deb"), None)
                 if deb is None:
-                    raise ReprkitError(f"apt-get download {PACKAGE} left no file")
-            _run_command(work, "dpkg-deb", "-x", str(deb.resolve()), "unpacked")
-            fresh = work / "photos"
+                    raise ReprkitError(f"apt-get download {source.package} left no file")
+            _run_command(source.package, work, "dpkg-deb", "-x", str(deb.resolve()), "unpacked")
+            fresh = work / "fresh"
             fresh.mkdir()
-            count = copy_photos(work / "unpacked", fresh)
+            count = source.copy(work / "unpacked", fresh)
             if not count:
                 raise ReprkitError(
-                    f"{deb.name} has no photographs in the expected folders: is it {PACKAGE} 3 or later?"
+                    f"{deb.name} has no {source.images} in the expected folders: is it a recent {source.package}?"
                 )
+            for license_file in (work / "unpacked").rglob("copyright"):
+                shutil.copy(license_file, fresh / "copyright")
             if target.exists():
                 target.rename(work / "old")
             fresh.rename(target)
@@ -92,7 +119,7 @@ def fetch_photos(target: Path, deb: Path | None = None) -> int:
 
 
 def copy_photos(unpacked: Path, target: Path) -> int:
-    """Copy the photographs of an unpacked package and its licenses into a folder; return the number of photographs."""
+    """Copy the photographs of an unpacked package into a folder; return their number."""
     from PIL import Image
 
     from reprkit_vision.data.rcc import read_members
@@ -109,16 +136,38 @@ def copy_photos(unpacked: Path, target: Path) -> int:
             seen.add(content)
             file_name = name.partition("/activities/")[2].replace("/resource/", "/").replace("/", "-")
             (target / file_name).write_bytes(content)
-    for license_file in unpacked.rglob("copyright"):
-        shutil.copy(license_file, target / "copyright")
     return len(list(target.glob("*.webp")))
 
 
-def _run_command(folder: Path, *command: str) -> None:
+def copy_fashion(unpacked: Path, target: Path) -> int:
+    """Copy the four files of Fashion-MNIST into a folder, and read them; return the number of images.
+
+    Raises:
+        DataError: files that are missing or damaged.
+    """
+    from reprkit_vision.data.fashion import Fashion
+
+    found = list(unpacked.rglob("*-ubyte.gz"))
+    for path in found:
+        shutil.copy(path, target)
+    return len(Fashion(str(target))) if found else 0
+
+
+SOURCES = {
+    "photos": Source(
+        package="gcompris-qt-data", copy=copy_photos, images="photographs", example="photos(fetched=True)"
+    ),
+    "fashion": Source(
+        package="dataset-fashion-mnist", copy=copy_fashion, images="pictures of clothes", example="fashion"
+    ),
+}
+
+
+def _run_command(package: str, folder: Path, *command: str) -> None:
     if shutil.which(command[0]) is None:
         raise ReprkitError(
-            f"{command[0]} is not installed on this machine: fetch {PACKAGE}*.deb on a Debian or Ubuntu machine (apt-get download "
-            f"{PACKAGE}), and give it with --deb FILE, where dpkg-deb is installed"
+            f"{command[0]} is not installed on this machine: fetch {package}*.deb on a Debian or Ubuntu machine (apt-get download "
+            f"{package}), and give it with --deb FILE, where dpkg-deb is installed"
         )
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:

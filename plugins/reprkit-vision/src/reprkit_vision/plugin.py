@@ -23,6 +23,15 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("skimage",),
     )
     yield Spec(
+        "fashion",
+        "reprkit_vision.data.fashion:Fashion",
+        "Fashion-MNIST: 70,000 pictures of clothes in 10 classes (arXiv 1708.07747)",
+    )
+    yield Spec(
+        "letters", "reprkit_vision.data.letters:Letters", "Capital letters drawn in the fonts of matplotlib"
+    )
+    yield Spec("idx", "reprkit_vision.data.idx:Idx", "Images and labels from idx files, the format of MNIST")
+    yield Spec(
         "cifar10", "reprkit_vision.data.benchmarks:Cifar10", "CIFAR-10 from its files (Krizhevsky 2009)"
     )
     yield Spec(
@@ -79,4 +88,4 @@ def reprkit_evaluators() -> Iterator[Spec]:
 @hookimpl
 def reprkit_commands() -> Iterator[Spec]:
     """The command ``vision`` and its subcommands."""
-    yield Spec("vision", "reprkit_vision.commands:vision", "Fetch photographs")
+    yield Spec("vision", "reprkit_vision.commands:vision", "Fetch images")
