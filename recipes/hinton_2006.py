@@ -77,11 +77,12 @@ def main(
         hidden, activation = ("bernoulli", "sigmoid") if number <= len(widths) else ("gaussian", "identity")
         machine = rk.build(
             data=layer,
-            encoder="flat(rescale=False)" if binary or machines else "flat",
+            encoder="flat(rescale=False)" if binary and not machines else "flat",
             latent=f"continuous(dim={size}, activation='{activation}')",
             objective=f"rbm(k={k}, hidden='{hidden}')",
             seed=seed,
         )
+        machine.objective.fit_bias(machine, layer)
         rk.fit(
             machine, layer, steps=machine_steps, batch=batch, lr=machine_lr, seed=seed,
             out=f"{out}/machine-{number}", resume=resume, **launch,
@@ -101,7 +102,7 @@ def main(
     add("unrolled", nets["pre-trained"])
     for name, model in nets.items():
         rk.fit(
-            model, train, valid=valid, evaluate_every=max(1, steps // 20), steps=steps, batch=batch, lr=lr, seed=seed,
+            model, train, valid=valid, evaluate_every=max(1, steps // 5), steps=steps, batch=batch, lr=lr, seed=seed,
             out=f"{out}/{name}", resume=resume, **launch,
         )  # fmt: skip
         add(name, model)

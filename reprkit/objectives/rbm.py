@@ -20,6 +20,7 @@ from reprkit.registry.constraints import Count
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
     from reprkit.models.factor import Factor
     from reprkit.models.model import Model
 
@@ -154,6 +155,24 @@ class RBM(Objective):
             return (draw_uniform(tuple(mean.shape), mean, generator) < mean).to(mean), mean
         center, radius = (self._repeated(each) for each in (self.center, self.radius))
         return center + radius * (mean + draw_normal(mean, generator)), center + radius * mean
+
+    @torch.no_grad()
+    def fit_bias(self, model: Model, data: Dataset) -> None:
+        """Set the visible biases to those of independent units with the data's means, before training.
+
+        Otherwise the weights learn the means first (Hinton 2010, "A practical guide to training restricted Boltzmann machines",
+        section 8.1).  A share of ones is taken as at least 0.01 and at most 0.99.
+
+        Args:
+            model: the model that the objective is of.
+            data: its training data.
+        """
+        factor = model.factors[self.name]
+        total = torch.zeros(len(self.bias), dtype=torch.float64)
+        for batch in data.batches():
+            total += self._units(factor.view(batch)["x"].flatten(1).to(self.center)).sum(0).double().cpu()
+        mean = total / len(data)
+        self.bias.copy_(torch.logit(mean.clamp(0.01, 0.99)) if self.bernoulli else mean)
 
     def visible_map(self, factor: Factor) -> tuple[Float[Tensor, "p h"], Float[Tensor, " p"]]:
         """Return weight and bias of the map from hidden units to the visible ones' logits, or standardized means."""

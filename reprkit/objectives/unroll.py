@@ -51,7 +51,9 @@ def unroll(machines: Sequence[Model], model: Model, *, factor: str | None = None
         weight, bias = rbm.hidden_map(own)
         if number == 1:
             _check_data(model, name, machine, own, rbm)
-            center, radius = element_scales(model.signature[model.factors[name].input])  # the encoder reads rescaled data
+            center, radius = element_scales(
+                model.signature[model.factors[name].input]
+            )  # the encoder reads rescaled data
             bias = bias + weight @ center.to(weight).expand(weight.shape[1])
             weight = weight * radius.to(weight)
         elif not rbm.bernoulli:

@@ -140,6 +140,17 @@ def test_the_maps_are_those_of_data_in_its_own_units(visible):
         torch.testing.assert_close(-slope[0], back @ state + own)
 
 
+def test_the_first_biases_are_those_of_the_data_s_means():
+    model, data = tiny(rows=50)
+    model.objective.fit_bias(model, data)
+    mean = data.batch(range(50))["x"].mean(0)
+    torch.testing.assert_close(torch.sigmoid(model.objective.bias.detach()), mean)
+    model, data = tiny("gaussian", rows=50)
+    model.objective.fit_bias(model, data)
+    mean = data.batch(range(50))["x"].mean(0)
+    torch.testing.assert_close(1 + 3 * model.objective.bias.detach(), mean)
+
+
 def test_it_learns_the_digits(tmp_path):
     data = digits()[0]
     model = rk.build(
