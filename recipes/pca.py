@@ -10,8 +10,8 @@ Papers: Baldi & Hornik 1989, "Neural networks and principal component analysis: 
 Neural Networks 2(1); Bourlard & Kamp 1988, "Auto-association by multilayer perceptrons and singular value decomposition",
 Biological Cybernetics 59.
 Data: scikit-learn's digits, split 80/20 by seed; labels for colors only.  Any real data of one shape works.
-Expected (five seeds, one busy core, a minute each): angles of 2e-6 to 7e-4 rad by Adam and 4e-6 to 6e-6 by L-BFGS, and PCA's error to
-four digits; docs/results/classic/pca.md.
+Expected (five seeds, one busy core, a minute each): angles of 2e-6 to 7e-4 rad by Adam and 4e-6 to 6e-6 by L-BFGS, and PCA's error
+to four digits; docs/results/classic/pca.md.
 
     python recipes/pca.py
     python recipes/pca.py --decoder "flat(scale=1.0)"     # not tied: the same space, found later
