@@ -11,7 +11,7 @@ Expected: EXPECTED
 
     python recipes/hinton_2006.py
     python recipes/hinton_2006.py --data digits --widths 200 --widths 100 --latent "continuous(dim=8)"
-    python recipes/hinton_2006.py --data curves --machine-steps 3000 --steps 12000     # LONG
+    python recipes/hinton_2006.py --data curves --steps 7000     # the figures of the page of results
 """
 
 from typing import Annotated
@@ -48,10 +48,10 @@ def main(
     latent: str = "continuous(dim=6)",
     k: Annotated[int, typer.Option(help="Gibbs steps of contrastive divergence")] = 1,
     machine_steps: Annotated[int, typer.Option(help="of each machine")] = 1_000,
-    machine_lr: float = 2e-3,
-    steps: int = 2_000,
+    machine_lr: float = 3e-3,
+    steps: int = 1_500,
     batch: int = 100,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     seed: int = 0,
     out: str = "runs/hinton_2006",
     resume: bool = False,
@@ -109,7 +109,7 @@ def main(
     figures = []
     if field.kind == "image":
         weights, _ = machines[0].objective.hidden_map(machines[0].factors["code"])
-        weights = weights.detach()[:48].unflatten(1, field.shape).numpy()
+        weights = weights.detach()[:48].unflatten(1, field.shape).cpu().numpy()
         filters = {
             f"{first + 1} to {first + 12}": weights[first : first + 12]
             for first in range(0, len(weights), 12)

@@ -40,7 +40,7 @@ def basis_of(model: rk.Model, dim: int) -> np.ndarray:
     """The decoder's columns (p d): its outputs for the unit vectors, less that for zero."""
     with torch.no_grad():
         decoded = model.decode(np.concatenate([np.zeros((1, dim)), np.eye(dim)]))
-        outputs = model.to_batch(decoded)["x"].flatten(1).numpy()
+        outputs = model.to_batch(decoded)["x"].flatten(1).cpu().numpy()
     return (outputs[1:] - outputs[0]).T
 
 
