@@ -26,7 +26,8 @@ def unroll(machines: Sequence[Model], model: Model, *, factor: str | None = None
 
     The map of a machine to its hidden units becomes a layer of the encoder, or the core's map before the latent; its map to the
     visible units becomes the layer of the decoder at the same distance from the code.  Both are copies: weights are not tied.
-    Machines fewer than layers initialize those nearest to the data; the others are left as they are.
+    Machines fewer than layers initialize those nearest to the data; the others are left as they are.  The latent is not changed:
+    after a top machine with Gaussian hidden units it is ``continuous``, after a binary one ``continuous(activation='sigmoid')``.
 
     Args:
         machines: models with objective ``rbm``, from the data upwards: each was trained on the probabilities of the units of the
