@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -95,13 +95,13 @@ def _layers(model: Model, factor: Factor) -> list[tuple[nn.Linear, nn.Linear]]:
     decoder = model.decoder
     inward = [*_linear_maps(factor.encoder, "encoder"), factor.adapter]
     adapter, head = model.adapters[factor.name], getattr(getattr(decoder, "head", None), "linear", None)
-    outward = [adapter, *_linear_maps(decoder, "decoder"), head]
+    outward: list[Any] = [adapter, *_linear_maps(decoder, "decoder"), head]
     if not all(isinstance(each, nn.Linear) for each in outward) or len(inward) != len(outward):
         raise BuildError(
             f"unroll: the encoder has {len(inward)} linear maps and the decoder {len(outward)}: use encoder mlp and decoder mlp "
             "with the same widths in reversed order"
         )
-    return list(zip(inward, outward[::-1], strict=True))  # type: ignore[arg-type]
+    return list(zip(inward, outward[::-1], strict=True))
 
 
 def _linear_maps(part: nn.Module, title: str) -> list[nn.Linear]:
@@ -128,7 +128,8 @@ def _check_data(model: Model, name: str, machine: Model, own: Factor, rbm: RBM) 
             f"unroll: machine 1 learned field {own.input!r} with range {theirs.range}, and the autoencoder reads "
             f"{model.factors[name].input!r} with range {mine.range}: build both with the same data"
         )
-    if isinstance(model.decoder.head.likelihood, Bernoulli) != rbm.bernoulli:  # type: ignore[union-attr]
+    head: Any = model.decoder.head
+    if isinstance(head.likelihood, Bernoulli) != rbm.bernoulli:
         wanted = "likelihood='bernoulli'" if rbm.bernoulli else "a density, such as likelihood='gaussian'"
         raise BuildError(
             f"unroll: the visible units of machine 1 are {'binary' if rbm.bernoulli else 'Gaussian'}, so the decoder needs {wanted}"
