@@ -57,6 +57,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.objectives.adversary": ("Adversary",),
         "reprkit.objectives.labels": ("count_classes", "get_labels"),
         "reprkit.objectives.policy": ("Policy",),
+        "reprkit.objectives.unroll": ("unroll",),
         "reprkit.objectives.wasserstein": ("critic_loss",),
         "reprkit.corruptions.base": ("ElementCorruption", "draw_uniform"),
     },

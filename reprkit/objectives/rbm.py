@@ -20,6 +20,7 @@ from reprkit.registry.constraints import Count
 from reprkit.types import Batch
 
 if TYPE_CHECKING:
+    from reprkit.data.base import Dataset
     from reprkit.models.factor import Factor
     from reprkit.models.model import Model
 
@@ -34,7 +35,9 @@ class RBM(Objective):
     * "bernoulli": E(v, h) = -b.v - h.(c + W v), for data from 0 to 1 (a value between is a probability);
     * "gaussian": E(v, h) = |v - b|² / 2 - h.(c + W v), with v standardized to the range or the columns of the data.
 
-    In these, v is rescaled as the encoder does, and W and c are those of the rescaled values.
+    In these, v is rescaled as the encoder does, and W and c are those of the rescaled values.  With ``hidden="gaussian"`` the
+    hidden units are real, of variance 1 around c + W v, and |h|² / 2 is added to the energy: the linear code of the paper's top
+    layer, ``continuous`` without an activation.
 
     Loss ``rbm``: the free energy of the data minus that of the data after ``k`` steps of Gibbs sampling, averaged over examples;
     its gradient is that of CD-k, its value is no likelihood and may be negative.  Metric ``error``: squared error of an example
@@ -43,11 +46,12 @@ class RBM(Objective):
     Args:
         k: number of Gibbs steps.
         visible: kind of visible units; None takes "bernoulli" for data in (0, 1), else "gaussian".
+        hidden: kind of hidden units; only one side may be "gaussian", since the energy of two has no lower bound for large weights.
         factor: the factor; None means the only factor.
 
     Raises:
-        BuildError: symbols or categories, an encoder with layers of its own, "bernoulli" for data of another range, or a pooled or
-            discrete factor.
+        BuildError: symbols or categories, an encoder with layers of its own, "bernoulli" for data of another range, Gaussian units
+            on both sides, or a pooled or discrete factor.
     """
 
     needs = frozenset({"encoder"})
@@ -59,10 +63,11 @@ class RBM(Objective):
         k: Count = 1,
         *,
         visible: Literal["bernoulli", "gaussian"] | None = None,
+        hidden: Literal["bernoulli", "gaussian"] = "bernoulli",
         factor: str | None = None,
     ) -> None:
         super().__init__()
-        self.k, self.visible, self.factor = k, visible, factor
+        self.k, self.visible, self.hidden, self.factor = k, visible, hidden, factor
         self.bias = nn.Parameter(torch.zeros(1))
         self.register_buffer("center", torch.zeros(1), persistent=False)
         self.register_buffer("radius", torch.ones(1), persistent=False)
@@ -94,8 +99,14 @@ class RBM(Objective):
                 f"rbm(visible='bernoulli') needs data from 0 to 1, and the range of {factor.input!r} is {field.range}: "
                 "use 'gaussian'"
             )
+        if self.hidden == "gaussian" and not self.bernoulli:
+            raise BuildError(
+                f"rbm(hidden='gaussian') needs visible units of 0 and 1, and those of field {factor.input!r} are Gaussian, too: "
+                "the energy has no lower bound; use hidden='bernoulli', or decoder flat instead of an rbm"
+            )
         self.name, self.shape = name, tuple(int(size or 0) for size in field.shape)
-        center, radius = element_scales(field)
+        rescaled = not isinstance(factor.encoder.rescale, nn.Identity)
+        center, radius = element_scales(field) if rescaled else (torch.zeros(1), torch.ones(1))
         self.center, self.radius = center.to(self.bias), radius.to(self.bias)
         self.bias = nn.Parameter(torch.zeros(factor.encoder.out_dim))
 
@@ -115,8 +126,9 @@ class RBM(Objective):
         return {"rbm": (difference.sum(), len(data))}
 
     def free_energy(self, factor: Factor, x: Float[Tensor, "b p"]) -> Float[Tensor, " b"]:
-        """Return -log of the sum over h of exp(-E(v, h)), for data (b p) in its own units."""
-        hidden = F.softplus(self.hidden_inputs(factor, x)).sum(1)
+        """Return -log of the sum over h of exp(-E(v, h)), up to a constant, for data (b p) in its own units."""
+        inputs = self.hidden_inputs(factor, x)
+        hidden = (inputs.square() / 2 if self.hidden == "gaussian" else F.softplus(inputs)).sum(1)
         v = self._units(x)
         if self.bernoulli:
             return -(v * self.bias).sum(1) - hidden
@@ -130,16 +142,49 @@ class RBM(Objective):
         self, factor: Factor, x: Float[Tensor, "b p"], generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """Draw hidden units given the data (b p), and new data given these; return it and its mean, in the data's own units."""
-        rates = torch.sigmoid(self.hidden_inputs(factor, x))
-        hidden = (draw_uniform(tuple(rates.shape), rates, generator) < rates).to(rates)
-        drive = hidden @ factor.adapter.weight
+        inputs = self.hidden_inputs(factor, x)
+        if self.hidden == "gaussian":
+            hidden = inputs + draw_normal(inputs, generator)
+        else:
+            rates = torch.sigmoid(inputs)
+            hidden = (draw_uniform(tuple(rates.shape), rates, generator) < rates).to(rates)
+        weight, bias = self.visible_map(factor)
+        mean = F.linear(hidden, weight, bias)
         if self.bernoulli:
-            # v is rescaled before W: an element's share of the energy is v (b + W'h / radius) and a constant.
-            mean = torch.sigmoid(self.bias + drive / self.radius)
+            mean = torch.sigmoid(mean)
             return (draw_uniform(tuple(mean.shape), mean, generator) < mean).to(mean), mean
         center, radius = (self._repeated(each) for each in (self.center, self.radius))
-        mean = self.bias + drive
         return center + radius * (mean + draw_normal(mean, generator)), center + radius * mean
+
+    @torch.no_grad()
+    def fit_bias(self, model: Model, data: Dataset) -> None:
+        """Set the visible biases to those of independent units with the data's means, before training.
+
+        Otherwise the weights learn the means first (Hinton 2010, "A practical guide to training restricted Boltzmann machines",
+        section 8.1).  A share of ones is taken as at least 0.01 and at most 0.99.
+
+        Args:
+            model: the model that the objective is of.
+            data: its training data.
+        """
+        factor = model.factors[self.name]
+        total = torch.zeros(len(self.bias), dtype=torch.float64)
+        for batch in data.batches():
+            total += self._units(factor.view(batch)["x"].flatten(1).to(self.center)).sum(0).double().cpu()
+        mean = total / len(data)
+        self.bias.copy_(torch.logit(mean.clamp(0.01, 0.99)) if self.bernoulli else mean)
+
+    def visible_map(self, factor: Factor) -> tuple[Float[Tensor, "p h"], Float[Tensor, " p"]]:
+        """Return weight and bias of the map from hidden units to the visible ones' logits, or standardized means."""
+        # v is rescaled before W: a binary element's share of the energy is v (b + W'h / radius) and a constant.
+        weight = factor.adapter.weight.T
+        return (weight / self.radius if self.bernoulli else weight), self.bias
+
+    def hidden_map(self, factor: Factor) -> tuple[Float[Tensor, "h p"], Float[Tensor, " h"]]:
+        """Return weight and bias of the map from the data in its own units to c + W v."""
+        center, radius = (self._repeated(each) for each in (self.center, self.radius))
+        weight = factor.adapter.weight / radius
+        return weight, factor.adapter.bias - weight @ center.expand(weight.shape[1])
 
     def _units(self, x: Float[Tensor, "b p"]) -> Tensor:
         """Return the visible units: 0 to 1, or standardized values."""

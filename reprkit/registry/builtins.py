@@ -281,6 +281,11 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("sklearn",),
     )
     yield Spec(
+        "curves",
+        "reprkit.data.formats.curves:Curves",
+        "Curves through three random points, images of six degrees of freedom (Hinton and Salakhutdinov 2006)",
+    )
+    yield Spec(
         "arrays",
         "reprkit.data.formats.arrays:Arrays",
         "NumPy or torch arrays, from memory or .npy and .npz files",

@@ -6,6 +6,7 @@ from torch import nn
 
 from reprkit.data.signature import Field, Signature
 from reprkit.encoders.conv import ConvEncoder
+from reprkit.encoders.flat import FlatEncoder
 from reprkit.encoders.mlp import MLPEncoder
 from reprkit.encoders.vit import ViTEncoder
 
@@ -86,3 +87,9 @@ def test_symbols_are_read_one_hot():
     hot = nn.functional.one_hot(text, 7).flatten(1).float()
     expected = nn.functional.gelu(hot @ encoder.layers[0].columns.weight + encoder.layers[0].bias)
     torch.testing.assert_close(encoder({"x": text}).x[:, 0], expected)
+
+
+def test_flat_reads_values_rescaled_or_as_they_are():
+    x = digits(3)
+    assert torch.equal(FlatEncoder(data=DIGITS)({"x": x}).x, (2 * x - 1).flatten(1).unsqueeze(1))
+    assert torch.equal(FlatEncoder(rescale=False, data=DIGITS)({"x": x}).x, x.flatten(1).unsqueeze(1))

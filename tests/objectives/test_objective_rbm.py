@@ -18,15 +18,18 @@ class TestGaussian(ObjectiveConformance):
     data = VECTORS
 
 
-def tiny(visible="bernoulli", *, k=1, count=4, rows=1, scale=1.0):
+class TestLinearCode(ObjectiveConformance):
+    part = "rbm(hidden='gaussian')"
+
+
+def tiny(visible="bernoulli", *, encoder="flat", hidden="bernoulli", k=1, count=4, rows=1, scale=1.0):
     """A machine of three hidden units and ``count`` visible ones, with random weights, and data."""
     span = (0.0, 1.0) if visible == "bernoulli" else (-2.0, 4.0)
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(rows, count, generator=generator).round() * (span[1] - span[0]) + span[0]
     data = Tensors({"x": x}, Signature({"x": Field(kind="vector", shape=(count,), range=span)}))
-    model = rk.build(
-        data=data, encoder="flat", latent="continuous(dim=3)", objective=f"rbm(k={k}, visible={visible!r})"
-    )
+    objective = f"rbm(k={k}, visible={visible!r}, hidden={hidden!r})"
+    model = rk.build(data=data, encoder=encoder, latent="continuous(dim=3)", objective=objective)
     with torch.no_grad():
         for value in (
             model.factors["code"].adapter.weight,
@@ -44,7 +47,10 @@ def states(count):
 def energy(model, v, h):
     """E(v, h) of all pairs: (v h); v of 0 and 1, or standardized."""
     weight, bias = model.factors["code"].adapter.weight, model.factors["code"].adapter.bias
-    read = 2 * v - 1 if model.objective.bernoulli else v  # the encoder rescales 0 to 1 to -1 to 1
+    rescaled = "rescale=False" not in str(model.factors["code"].encoder.reference)
+    read = (
+        2 * v - 1 if model.objective.bernoulli and rescaled else v
+    )  # the encoder rescales 0 to 1 to -1 to 1
     coupling = h @ (read @ weight.T + bias).T
     own = -(v @ model.objective.bias)
     if not model.objective.bernoulli:
@@ -67,8 +73,23 @@ def test_the_free_energy_of_gaussian_units():
     torch.testing.assert_close(model.objective.free_energy(model.factors["code"], x), expected)
 
 
-def test_a_gibbs_step_leaves_the_distribution_unchanged():
-    model, _ = tiny(scale=0.7)
+def test_the_free_energy_integrates_over_real_hidden_units():
+    model, _ = tiny(hidden="gaussian", scale=0.7)
+    v, side = states(4), torch.linspace(-9, 9, 61)
+    h = torch.cartesian_prod(side, side, side)
+    total = energy(model, v, h) + h.square().sum(1) / 2
+    volume = (
+        torch.tensor((18 / 60) / (2 * torch.pi) ** 0.5).log() * 3
+    )  # the constant of the free energy is left out
+    found = model.objective.free_energy(model.factors["code"], v)
+    torch.testing.assert_close(found, -torch.logsumexp(-total, 1) - volume, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"hidden": "gaussian"}, {"encoder": "flat(rescale=False)"}], ids=lambda each: str(each)
+)
+def test_a_gibbs_step_leaves_the_distribution_unchanged(options):
+    model, _ = tiny(scale=0.7, **options)
     v = states(4)
     probability = torch.softmax(-model.objective.free_energy(model.factors["code"], v), 0)
     torch.manual_seed(0)
@@ -105,6 +126,31 @@ def test_gaussian_steps_have_their_conditional_mean():
     assert x.shape == (3, 4)
 
 
+@pytest.mark.parametrize("visible", ["bernoulli", "gaussian"])
+def test_the_maps_are_those_of_data_in_its_own_units(visible):
+    model, data = tiny(visible, rows=5)
+    rbm, factor, x = model.objective, model.factors["code"], data.batch(range(5))["x"]
+    weight, bias = rbm.hidden_map(factor)
+    torch.testing.assert_close(x @ weight.T + bias, rbm.hidden_inputs(factor, x))
+    back, own = rbm.visible_map(factor)
+    # d E / d v at v = 0, of the energy written out
+    h, zero = states(3), torch.zeros(1, 4, requires_grad=True)
+    for state in h:
+        (slope,) = torch.autograd.grad(energy(model, zero, state[None]).sum(), zero)
+        torch.testing.assert_close(-slope[0], back @ state + own)
+
+
+def test_the_first_biases_are_those_of_the_data_s_means():
+    model, data = tiny(rows=50)
+    model.objective.fit_bias(model, data)
+    mean = data.batch(range(50))["x"].mean(0)
+    torch.testing.assert_close(torch.sigmoid(model.objective.bias.detach()), mean)
+    model, data = tiny("gaussian", rows=50)
+    model.objective.fit_bias(model, data)
+    mean = data.batch(range(50))["x"].mean(0)
+    torch.testing.assert_close(1 + 3 * model.objective.bias.detach(), mean)
+
+
 def test_it_learns_the_digits(tmp_path):
     data = digits()[0]
     model = rk.build(
@@ -129,6 +175,7 @@ def test_it_learns_the_digits(tmp_path):
     [
         ({"encoder": "mlp"}, "has layers of its own: use encoder flat"),
         ({"objective": "rbm(visible='bernoulli')", "data": VECTORS}, "needs data from 0 to 1"),
+        ({"objective": "rbm(hidden='gaussian')", "data": VECTORS}, "those of field 'x' are Gaussian, too"),
     ],
 )
 def test_unusable_models_are_refused(options, message):
