@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reprkit.corruptions.base import ElementCorruption, draw_normal
+from reprkit.corruptions.base import ElementCorruption, draw_normal, draw_uniform
 from reprkit.data.signature import Signature
-from reprkit.registry.constraints import Positive
+from reprkit.interfaces import require
+from reprkit.registry.constraints import NonNegative, Positive
 
 
 class GaussianNoise(ElementCorruption):
@@ -18,10 +19,12 @@ class GaussianNoise(ElementCorruption):
 
     Args:
         std: standard deviation of the noise, in data units, above 0.
+        least: draw the deviation of each example uniformly from [``least``, ``std``], for a network that does not know the strength
+            of the noise (blind denoising: Zhang et al. 2017, arXiv 1608.03981, section III); None means always ``std``.
         data: the signature of the data.
 
     Raises:
-        PartArgumentError: ``std`` out of range.
+        PartArgumentError: ``std`` out of range, or ``least`` above ``std``.
         BuildError: the data holds symbols.
 
     Source: Vincent et al. 2010, JMLR 11, section 3.3; the score: Vincent 2011, Neural Computation 23(7).
@@ -29,9 +32,12 @@ class GaussianNoise(ElementCorruption):
 
     advice = "mask symbols with mask-elements or mask-spans"
 
-    def __init__(self, std: Positive = 0.1, *, data: Signature | None = None) -> None:
+    def __init__(
+        self, std: Positive = 0.1, *, least: NonNegative | None = None, data: Signature | None = None
+    ) -> None:
+        require(least is None or least <= std, f"least={least} is above std={std}")
         super().__init__(data)
-        self.std = std
+        self.std, self.least = std, least
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Choose every element."""
@@ -39,4 +45,8 @@ class GaussianNoise(ElementCorruption):
 
     def replacement(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the noisy data."""
-        return x + self.std * draw_normal(x, generator)
+        noise = draw_normal(x, generator)
+        if self.least is None:
+            return x + self.std * noise
+        share = draw_uniform((len(x), *[1] * (x.ndim - 1)), x, generator).to(x.dtype)
+        return x + (self.least + (self.std - self.least) * share) * noise

@@ -48,6 +48,27 @@ def test_kl_bits_and_log_prob_match_torch_distributions(training, mask):
     torch.testing.assert_close(code.log_prob, q.log_prob(code.z).sum(-1) * valid)
 
 
+def test_the_laplace_prior_matches_its_distribution():
+    """The KL against the mean of many draws, log-density and draws of the prior against torch's and their moments."""
+    given, latent, laplace = (
+        features(b=2, n=1),
+        Gaussian(4, prior="laplace"),
+        torch.distributions.Laplace(0.0, 1.0),
+    )
+    q = posterior(given.x)
+    torch.manual_seed(0)
+    z = q.sample((200_000,))
+    expected = (q.log_prob(z) - laplace.log_prob(z)).mean(0).sum(-1)
+    code = latent.eval()(given)
+    torch.testing.assert_close(code.bits * math.log(2), expected[:, 0], atol=0.02, rtol=0)
+    torch.testing.assert_close(latent.log_prior(code), laplace.log_prob(q.mean).sum(-1))
+    drawn = latent.prior((20_000, 1), torch.Generator().manual_seed(1))
+    assert drawn.shape == (20_000, 1, 4)
+    assert abs(drawn.mean()) < 4 * (2 / drawn.numel()) ** 0.5
+    assert drawn.abs().mean() == pytest.approx(1, abs=0.02)
+    assert drawn.square().mean() == pytest.approx(2, abs=0.08)  # of a normal distribution it would be pi / 2
+
+
 def test_training_draws_with_the_global_generator_and_evaluation_takes_the_mean():
     given, latent = features(), Gaussian(4)
     q = posterior(given.x)
