@@ -17,7 +17,7 @@ class GaussianNoise(ElementCorruption):
     std².  ``hit`` is True at every valid element.
 
     Args:
-        std: standard deviation of the noise, in data units, above 0.
+        std: standard deviation of the noise, above 0: in data units, and for columns in standard deviations of each.
         data: the signature of the data.
 
     Raises:
