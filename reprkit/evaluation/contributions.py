@@ -131,7 +131,7 @@ class Contributions:
         if not self.field.columns:
             return numbered_frame(x)
         mask = None if known is None else torch.from_numpy(known)
-        return decode_rows(torch.from_numpy(x), self.field.columns, mask)
+        return decode_rows(torch.tensor(x), self.field.columns, mask)
 
 
 @torch.no_grad()
