@@ -119,7 +119,7 @@ REFUSES = {
 }
 
 # Data sets without required arguments; the conformance of the others is tested in tests/data.
-WITHOUT_ARGUMENTS = ("digits", "breast-cancer")
+WITHOUT_ARGUMENTS = ("digits",)
 
 PARTS = [
     (kind, SMALL_EVALUATORS.get(found.name) or small_reference(found))
