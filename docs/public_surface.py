@@ -82,6 +82,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.data.sound": ("RATE", "SUFFIXES", "UNDECODED", "blocks", "duration", "encode", "open_writer", "read", "write"),
     },
     "Evaluators": {
+        "reprkit.evaluation.anomaly": ("Anomaly", "class_numbers"),
         "reprkit.evaluation.encoding": ("batches", "by_length", "check_label", "progress_title", "session", "to_float64"),
         "reprkit.evaluation.label_subset": ("label_subset", "labels_of"),
         "reprkit.evaluation.linear_probe": ("fit_probe",),

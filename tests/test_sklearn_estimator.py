@@ -7,6 +7,7 @@ import sys
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -221,6 +222,31 @@ def test_outliers_are_found_beyond_the_quantile():
     assert mixed.score_samples(frame.assign(income=1e6)).max() < mixed.offset_
     loaded = pickle.loads(pickle.dumps(mixed))
     np.testing.assert_array_equal(loaded.predict(frame), mixed.predict(frame))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measure", ["nll", "error"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_columns_of_a_row_add_up_to_its_score(measure, mixed):
+    frame = (
+        customers()
+        if mixed
+        else pd.DataFrame(np.random.default_rng(0).normal(5, 3, (300, 4)), columns=list("abcd"))
+    )
+    detector = OutlierDetector("continuous(dim=2)", **SMALL, steps=10, measure=measure, random_state=0).fit(
+        frame
+    )
+    found = detector.contributions(frame)
+    assert found.shape == frame.shape
+    np.testing.assert_allclose(found.sum(1), -detector.score_samples(frame), rtol=1e-5)
+    why = detector.explain(frame.head(3), top=2)
+    assert why["row"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert set(why["column"]) <= set(frame)
+    for each in why.itertuples():
+        assert each.contribution == pytest.approx(found[each.row, list(frame).index(each.column)], rel=1e-5)
+        if not mixed:
+            assert each.value == frame[each.column][each.row]
+            assert abs(each.expected - 5) < 9  # in the rows' units
 
 
 def test_wrong_settings_of_outlier_detectors():

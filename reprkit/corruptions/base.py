@@ -13,6 +13,7 @@ from reprkit.data.padding import broadcast_mask
 from reprkit.data.signature import Field, Kind, Signature
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import Corruption
+from reprkit.layers.value_embedding import column_scales
 from reprkit.types import Batch
 from reprkit.utils.collectives import global_draw
 
@@ -23,6 +24,9 @@ class ElementCorruption(Corruption):
     A subclass defines ``choose`` (which elements) and ``replacement`` (by what).  Symbols (``tokens``, ``map``) are
     replaced by the mask symbol, the id ``vocab``, one past the data's own ids; encoders of tokens embed it.
 
+    Where the field has columns (``reprkit.data.Column``), ``choose`` and ``replacement`` see standardized numbers: one strength
+    fits columns of different units, and the value 0 is a column's mean.
+
     Attributes:
         kinds: the kinds of field that it can corrupt.
         advice: what to use for other kinds, added to the error.
@@ -32,11 +36,19 @@ class ElementCorruption(Corruption):
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "vector", "sequence")
     advice: ClassVar[str] = ""
 
+    center: Tensor | None
+    scale: Tensor | None
+
     def __init__(self, data: Signature | None = None) -> None:
         super().__init__()
         self.field: Field | None = None if data is None else data["x"]
         if self.field is not None and self.field.kind not in self.kinds:
             raise BuildError(self.kind_error(self.field.kind))
+        center, scale = (
+            column_scales(self.field) if self.field is not None and self.field.columns else (None, None)
+        )
+        self.register_buffer("center", center, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None
@@ -59,10 +71,15 @@ class ElementCorruption(Corruption):
         x = batch["x"]
         if not x.is_floating_point() and not {"tokens", "map"} & set(self.kinds):
             raise BuildError(self.kind_error("tokens"))
-        hit = self.choose(x, generator)
+        center, scale = self.center, self.scale
+        standard = x if center is None or scale is None else (x - center.to(x)) / scale.to(x)
+        hit = self.choose(standard, generator)
         if "x_mask" in batch:
             hit = hit & broadcast_mask(batch["x_mask"], x)
-        return {**batch, "x": torch.where(hit, self.replacement(x, generator), x)}, hit
+        changed = self.replacement(standard, generator)
+        if center is not None and scale is not None:
+            changed = changed * scale.to(x) + center.to(x)
+        return {**batch, "x": torch.where(hit, changed, x)}, hit
 
     def choose(self, x: Tensor, generator: torch.Generator | None) -> Bool[Tensor, "b ..."]:
         """Return the mask of the elements of ``x`` (b ...) to corrupt, of its shape."""

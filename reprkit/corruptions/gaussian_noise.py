@@ -18,7 +18,7 @@ class GaussianNoise(ElementCorruption):
     std².  ``hit`` is True at every valid element.
 
     Args:
-        std: standard deviation of the noise, in data units, above 0.
+        std: standard deviation of the noise, above 0: in data units, and for columns in standard deviations of each.
         least: draw the deviation of each example uniformly from [``least``, ``std``], for a network that does not know the strength
             of the noise (blind denoising: Zhang et al. 2017, arXiv 1608.03981, section III); None means always ``std``.
         data: the signature of the data.

@@ -17,7 +17,7 @@ class MaskElements(MaskingCorruption):
 
     Args:
         ratio: probability of masking an element, in [0, 1].
-        value: value of masked real elements, in data units.
+        value: value of masked real elements: in data units, and for columns standardized, so that 0 is the mean.
         data: the signature of the data.
 
     Raises:

@@ -10,14 +10,17 @@ if TYPE_CHECKING:
     from reprkit.evaluation.activations import activations
     from reprkit.evaluation.anomaly import anomaly_scores
     from reprkit.evaluation.baselines import baseline
+    from reprkit.evaluation.contributions import Contributions, anomaly_contributions
     from reprkit.evaluation.encoding import encoded, session
     from reprkit.evaluation.harness import evaluate
     from reprkit.runs.results import Gallery, Results
 
 __all__ = [
+    "Contributions",
     "Gallery",
     "Results",
     "activations",
+    "anomaly_contributions",
     "anomaly_scores",
     "baseline",
     "encoded",
@@ -32,6 +35,7 @@ __getattr__, __dir__ = attach(
         "activations": ["activations"],
         "anomaly": ["anomaly_scores"],
         "baselines": ["baseline"],
+        "contributions": ["Contributions", "anomaly_contributions"],
         "encoding": ["encoded", "session"],
         "harness": ["evaluate"],
     },

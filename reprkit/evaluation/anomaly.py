@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
 from annotated_types import Gt, Lt, MinLen
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reprkit.corruptions.pipeline import CorruptionPipeline, as_corruptions
-from reprkit.errors import BuildError, DataError
+from reprkit.errors import BuildError, DataError, nearest
 from reprkit.evaluation.encoding import Session, batches, check_label, encoded, to_float64, use_session
 from reprkit.interfaces import Corruption, Evaluator, require
+from reprkit.layers.value_embedding import column_scales
 from reprkit.models.isolation import isolate
 from reprkit.registry.constraints import Count, CountOrZero, Seed
+from reprkit.types import Decoded
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
+    from reprkit.data.signature import Field
     from reprkit.models.model import Model
+    from reprkit.models.scoring import Scored
     from reprkit.types import Batch, Codes
 
 Score = Literal["nll", "error", "code-nll", "error-under-noise", "neighbors"]
@@ -38,7 +43,7 @@ class Anomaly(Evaluator):
     Scores of an example:
 
     - "nll": -log p(x | z) of all outputs, nats (reconstruction probability: An and Cho 2015);
-    - "error": squared error of all outputs; not for symbols;
+    - "error": squared error of all outputs, of a table's numbers in units of their standard deviations; not for symbols;
     - "code-nll": -log p(z) under the latent's prior, or under ``prior``;
     - "error-under-noise": mean squared error of the clean example's reconstruction from ``draws`` copies under ``corruption``;
     - "neighbors": mean Euclidean distance in ``model.represent`` to the ``k`` nearest normal examples of ``fit_on``; where that has
@@ -53,7 +58,7 @@ class Anomaly(Evaluator):
     Args:
         score: see above.
         label: the label field.
-        normal: the labels of normal examples.
+        normal: the labels of normal examples: names of classes where the field has them, or numbers.
         quantile: share of the held-out normal examples below the threshold.
         held_out: share of the data's normal examples that set the threshold.
         at: k of ``precision_at_k``; None is the number of anomalies.
@@ -73,7 +78,7 @@ class Anomaly(Evaluator):
         score: Score = "nll",
         *,
         label: str = "label",
-        normal: Annotated[tuple[CountOrZero, ...], MinLen(1)] = (0,),
+        normal: Annotated[tuple[CountOrZero | str, ...], MinLen(1)] = (0,),
         quantile: Annotated[float, Gt(0), Lt(1)] = 0.95,
         held_out: Annotated[float, Gt(0), Lt(1)] = 0.5,
         at: Count | None = None,
@@ -95,6 +100,7 @@ class Anomaly(Evaluator):
         self.score, self.label, self.normal, self.quantile = score, label, normal, quantile
         self.held_out, self.at, self.k, self.factor, self.prior = held_out, at, k, factor, prior
         self.corruptions, self.draws, self.seed = as_corruptions(corruption), draws, seed
+        self.all_normal = False  # whether every example of fit_on is normal, whatever its label
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
@@ -105,26 +111,33 @@ class Anomaly(Evaluator):
                 with fewer than k normal examples there.
             BuildError: the model cannot compute this score.
         """
-        from sklearn.metrics import average_precision_score, roc_auc_score
-
         check_label(data, self.label, "anomaly")
         labels = _labels(data, self.label)
-        usual = np.isin(labels, self.normal)
+        usual = np.isin(labels, class_numbers(data.signature[self.label], self.normal))
         if usual.sum() < 2 or usual.all():
             raise DataError(
                 f"anomaly needs two normal examples (label {self.label!r} in {self.normal}) and one other; the data has "
                 f"{int(usual.sum())} and {int((~usual).sum())}.  Set the labels of normal examples: normal=(...)"
             )
-        scores = self.scores(model, data, fit_on)
+        return self.measure(self.scores(model, data, fit_on), ~usual)
+
+    def measure(self, scores: Float[np.ndarray, " n"], anomalous: Bool[np.ndarray, " n"]) -> dict[str, Any]:
+        """Return what ``forward`` returns, for given scores, such as those of another library's detector.
+
+        Raises:
+            DataError: a score is not finite.
+        """
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
         if not np.isfinite(scores).all():
             raise DataError(
                 f"anomaly: the score of example {int(np.argmin(np.isfinite(scores)))} is not finite"
             )
-        order = np.random.default_rng(self.seed).permutation(np.flatnonzero(usual))
+        order = np.random.default_rng(self.seed).permutation(np.flatnonzero(~anomalous))
         count = min(max(1, round(self.held_out * len(order))), len(order) - 1)
         held_out = order[:count]
         threshold = float(np.quantile(scores[held_out], self.quantile))
-        scores, anomalous = np.delete(scores, held_out), np.delete(~usual, held_out)
+        scores, anomalous = np.delete(scores, held_out), np.delete(anomalous, held_out)
         at = min(self.at or int(anomalous.sum()), len(scores))
         highest = np.argsort(-scores, kind="stable")[:at]
         above = scores > threshold
@@ -152,18 +165,10 @@ class Anomaly(Evaluator):
             return self._distances(model, data, fit_on)
         if self.score == "code-nll":
             return _code_nats(model, data, self.prior, self.factor)
-        if self.score == "error-under-noise":
-            if not model.factors:
-                raise BuildError(
-                    "anomaly(score='error-under-noise') corrupts what encoders read, and this model has none"
-                )
-            pipeline = CorruptionPipeline(self.corruptions)
-            pipeline.bind(model)
-            pipeline.eval()
-            generator = torch.Generator().manual_seed(self.seed)
+        pipeline, generator = self.bound_corruption(model), torch.Generator().manual_seed(self.seed)
         found = []
         for batch in batches(data, "scoring"):
-            if self.score == "error-under-noise":
+            if pipeline is not None:
                 draws = [
                     example_errors(model, batch, model.encode(pipeline(batch, generator)[0], in_range=False))
                     for _ in range(self.draws)
@@ -177,6 +182,47 @@ class Anomaly(Evaluator):
                 found.append(example_nats(model, batch, codes))
         return torch.cat(found).cpu().numpy()
 
+    def bound_corruption(self, model: Model) -> CorruptionPipeline | None:
+        """Return the corruption of "error-under-noise" for this model; None for other scores.
+
+        Raises:
+            BuildError: the model has no encoder.
+        """
+        if self.score != "error-under-noise":
+            return None
+        if not model.factors:
+            raise BuildError(
+                "anomaly(score='error-under-noise') corrupts what encoders read, and this model has none"
+            )
+        pipeline = CorruptionPipeline(self.corruptions)
+        pipeline.bind(model)
+        return pipeline.eval()
+
+    def elements(
+        self,
+        model: Model,
+        batch: Batch,
+        output: str | None,
+        pipeline: CorruptionPipeline | None,
+        generator: torch.Generator,
+    ) -> tuple[Float[Tensor, "b n p"], Tensor, tuple[int, ...]]:
+        """Return what each element of one output adds to "nll", "error" or "error-under-noise", its point estimate, and the grid.
+
+        Raises:
+            BuildError: the output's likelihood is no product over elements, or symbols have no error.
+        """
+        if pipeline is None:
+            scored = model.score(batch, model.encode(batch) if model.factors else None, output=output)
+            added = _element_nats(scored) if self.score == "nll" else element_errors(model, scored, output)
+            return added, scored.decoded.x, scored.decoded.grid or (1,)
+        draws = [
+            model.score(batch, model.encode(pipeline(batch, generator)[0]), output=output)
+            for _ in range(self.draws)
+        ]
+        added = torch.stack([element_errors(model, scored, output) for scored in draws]).mean(0)
+        expected = torch.stack([scored.decoded.x for scored in draws]).mean(0)
+        return added, expected, draws[0].decoded.grid or (1,)
+
     def _distances(self, model: Model, data: Dataset, fit_on: Dataset | None) -> Float[np.ndarray, " n"]:
         from sklearn.neighbors import NearestNeighbors
 
@@ -185,7 +231,10 @@ class Anomaly(Evaluator):
                 "anomaly(score='neighbors') has neighbors among fit_on: pass evaluate(..., fit_on=train)"
             )
         known = encoded(model, fit_on, factor=self.factor)
-        usual = np.isin(known.labels[self.label], self.normal) if self.label in known.labels else slice(None)
+        usual: Any = slice(None)
+        if self.label in known.labels and not self.all_normal:
+            numbers = class_numbers(fit_on.signature[self.label], self.normal)
+            usual = np.isin(known.labels[self.label], numbers)
         normal = known.x[usual].astype(np.float64)
         if len(normal) < self.k:
             raise DataError(
@@ -215,7 +264,7 @@ def anomaly_scores(
         model: a trained model.
         data: the examples to score.
         score: "nll", "error", "code-nll", "error-under-noise" or "neighbors": see ``Anomaly``.
-        fit_on: of "neighbors", the normal examples.
+        fit_on: of "neighbors", the normal examples: all of them, whatever their labels, unless ``normal=`` is given.
         batch: examples at a time.
         seed: of random draws.
         progress: as in ``rk.evaluate``.
@@ -226,6 +275,7 @@ def anomaly_scores(
         PartArgumentError: an unknown score, or a wrong argument.
     """
     evaluator = Anomaly(score, seed=seed, **arguments)
+    evaluator.all_normal = "normal" not in arguments
     with isolate(model, seed), use_session(Session(batch, progress, "anomaly")):
         found = evaluator.scores(model, data, fit_on)
     if not np.isfinite(found).all():
@@ -274,16 +324,63 @@ def example_nats(model: Model, batch: Batch, codes: Codes | None) -> Float[Tenso
 
 
 def example_errors(model: Model, batch: Batch, codes: Codes | None) -> Float[Tensor, " b"]:
-    """Return the squared error of each example, summed over the elements of all outputs that count."""
+    """Return the squared error of each example, summed over the elements of all outputs that count: see ``element_errors``."""
     total: Tensor | float = 0.0
     for name in _outputs(model):
-        scored = model.score(batch, codes, output=name)
-        if scored.decoded.likelihood.discrete:
-            raise BuildError("symbols have no squared error: use anomaly(score='nll')")
-        squares = to_float64(scored.decoded.x - scored.target).square() * to_float64(scored.full_weight)
-        total = total + squares.flatten(1).sum(1)
+        total = total + element_errors(model, model.score(batch, codes, output=name), name).flatten(1).sum(1)
     assert isinstance(total, Tensor)
     return total
+
+
+def element_errors(model: Model, scored: Scored, output: str | None) -> Float[Tensor, "b n p"]:
+    """Return the squared error of each element; of columns, in units of their standard deviations, so that all count alike.
+
+    Raises:
+        BuildError: the output holds symbols.
+    """
+    if scored.decoded.likelihood.discrete:
+        raise BuildError("symbols have no squared error: use anomaly(score='nll')")
+    difference = to_float64(scored.decoded.x - scored.target)
+    field = model.get_output(output).field
+    if field.columns:
+        scale = column_scales(field)[1].to(difference)
+        difference = difference / scale.repeat(difference.shape[-1] // len(scale))
+    return difference.square() * to_float64(scored.full_weight)
+
+
+def _element_nats(scored: Scored) -> Float[Tensor, "b n p"]:
+    """Return -log p of each element.
+
+    Raises:
+        BuildError: the likelihood is no product over elements.
+    """
+    if type(scored.decoded).nll is not Decoded.nll or scored.decoded.code_nll is not None:
+        raise BuildError(
+            "the likelihood of this output is no product over elements, so none has a part in the score 'nll': use 'error'"
+        )
+    elements = scored.decoded.likelihood.nll(scored.decoded.params, scored.target)
+    return to_float64(elements) * to_float64(scored.full_weight)
+
+
+def class_numbers(field: Field, classes: Sequence[int | str]) -> list[int]:
+    """Return the numbers of classes that are given by name, or by number; "3" is 3 where the field names no classes.
+
+    Raises:
+        DataError: a class that the field does not have.
+    """
+    numbers = []
+    for each in classes:
+        if isinstance(each, str) and each in field.classes:
+            numbers.append(field.classes.index(each))
+        elif isinstance(each, int) or (each.isdecimal() and not field.classes):
+            numbers.append(int(each))
+        elif field.classes:
+            raise DataError(
+                f"the label has no class {each!r}.{nearest(each, field.classes)}\n  known: {', '.join(field.classes)}"
+            )
+        else:
+            raise DataError(f"the label has no class {each!r}: its classes have numbers only")
+    return numbers
 
 
 def _labels(data: Dataset, label: str) -> np.ndarray:

@@ -331,6 +331,24 @@ def reprkit_datasets() -> Iterator[Spec]:
         "A table with named columns: a CSV, TSV or Parquet file, a DataFrame, a Bunch",
         ("pandas",),
     )
+    yield Spec(
+        "breast-cancer",
+        "reprkit.data.formats.anomaly_tables:BreastCancer",
+        "569 tumors, benign or malignant, by 30 numbers (Street et al. 1993)",
+        ("pandas", "sklearn"),
+    )
+    yield Spec(
+        "credit-card",
+        "reprkit.data.formats.anomaly_tables:CreditCard",
+        "Transactions by credit card, genuine or fraud, from Kaggle's creditcard.csv (Dal Pozzolo et al. 2015)",
+        ("pandas",),
+    )
+    yield Spec(
+        "kdd99",
+        "reprkit.data.formats.anomaly_tables:KDDCup99",
+        "Connections in a network, normal or attacks, from a file of the KDD Cup 1999 or of NSL-KDD",
+        ("pandas",),
+    )
 
 
 @hookimpl

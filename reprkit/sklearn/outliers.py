@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples
 
 from reprkit.sklearn.rows import RowModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from reprkit.evaluation.contributions import Contributions
 
 Measure = Literal["nll", "error"]
 
@@ -28,6 +34,7 @@ class OutlierDetector(OutlierMixin, RowModel):
 
         detector = OutlierDetector(quantile=0.99, random_state=0).fit(x)
         detector.predict(x_new)  # -1 for outliers, 1 for the others
+        detector.explain(x_new)  # the columns that make rows unusual, with the values that the model expects
 
     Args:
         latent: a reference to any latent, as for ``rk.build``.
@@ -123,6 +130,52 @@ class OutlierDetector(OutlierMixin, RowModel):
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return -1 for outliers and 1 for the other rows (b,)."""
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def contributions(self, X: Any) -> NDArray[np.float64]:
+        """Return what each column adds to the anomaly score of rows (b columns); a row's sum is ``-score_samples``.
+
+        Raises:
+            DataError: as ``score_samples``.
+            BuildError: the score is no sum over columns.
+        """
+        return self._contributions(X).values
+
+    def explain(self, X: Any, top: int | None = 3) -> pd.DataFrame:
+        """Return the columns that add most to the anomaly score of each row: row, column, value, expected, contribution.
+
+        ``value`` and ``expected``, what the model returns, are in the rows' own units.
+
+        Args:
+            X: rows (b d).
+            top: columns of each row; None for all.
+
+        Raises:
+            DataError, BuildError: as ``contributions``.
+        """
+        return self._contributions(X).frame(top)
+
+    def _contributions(self, X: Any) -> Contributions:
+        from reprkit.data.signature import Column, Field
+        from reprkit.evaluation.anomaly import Anomaly
+        from reprkit.evaluation.contributions import contributions_of
+
+        rows, known = self.read_rows(X)
+        found = contributions_of(Anomaly(self.measure), self.model_, self.batches(rows, known))
+        found = replace(found, values=found.values[: len(rows)], expected=found.expected[: len(rows)])
+        if self.columns_:
+            return replace(found, observed=found.observed[: len(rows)], known=known)
+        names = getattr(self, "feature_names_in_", range(rows.shape[1]))
+        columns = tuple(
+            Column(str(name), mean=float(mean), std=float(std))
+            for name, mean, std in zip(names, self.mean_, self.scale_, strict=True)
+        )
+        expected = found.expected * self.scale_ + self.mean_
+        return replace(
+            found,
+            observed=rows,
+            expected=expected,
+            field=Field(kind="vector", shape=(len(columns),), columns=columns),
+        )
 
     def _anomaly(self, rows: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the anomaly score of rows (b,)."""

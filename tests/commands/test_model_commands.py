@@ -135,6 +135,40 @@ def test_scores_are_those_of_the_evaluator(run, models, digits, tmp_path):
     assert run("score", models["gaussian"], reference, "--score", "nlll")[0] == 2
 
 
+def test_columns_and_maps_that_explain_scores(run, models, digits, tmp_path):
+    reference, _ = digits
+    maps = tmp_path / "new" / "maps.npy"
+    code, printed, err = run(
+        "score", models["gaussian"], reference, "--score", "error", "--top", 2, "--maps", maps, "--json"
+    )
+    assert code == 0, err
+    top = json.loads(printed)["top"]
+    assert np.load(maps).shape == (2, 8, 8)
+    np.testing.assert_allclose(np.load(maps).sum((1, 2)), [row["score"] for row in top], rtol=1e-5)
+    code, _, err = run("score", models["gaussian"], reference, "--explain", 2)
+    assert (code, "only the columns of rows have names" in err) == (1, True)
+    code, _, err = run(
+        "score", models["gaussian"], reference, "--score", "code-nll", "--maps", tmp_path / "a.npy"
+    )
+    assert (code, "is of the code" in err) == (1, True)
+    assert run("score", models["gaussian"], reference, "--maps", tmp_path / "maps.csv")[0] == 1
+
+    frame = pd.DataFrame({"age": np.arange(20.0), "city": ["Oslo", "Rome"] * 10})
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    small = {"encoder": "mlp(width=8)", "latent": "continuous(dim=2)", "decoder": "mlp(width=8)"}
+    model = rk.build(data=Table(frame), **small, seed=0).save(tmp_path / "model")
+    code, printed, err = run("score", model, tmp_path / "people.csv", "--explain", 2, "--top", 3, "--json")
+    assert code == 0, err
+    first = json.loads(printed)["top"][0]
+    assert {each["column"] for each in first["columns"]} == {"age", "city"}
+    assert sum(each["contribution"] for each in first["columns"]) == pytest.approx(first["score"], rel=1e-5)
+    assert {"column": "age", "value": float(first["index"])}.items() <= next(
+        each for each in first["columns"] if each["column"] == "age"
+    ).items()
+    code, printed, _ = run("score", model, tmp_path / "people.csv", "--explain", 1, "--top", 3)
+    assert (code, "contribution" in printed) == (0, True)
+
+
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 def test_the_nearest_examples_are_those_of_scikit_learn(run, models, digits, distance):
     from sklearn.neighbors import NearestNeighbors

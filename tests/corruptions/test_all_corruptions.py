@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reprkit.data.signature import Field, Signature
+from reprkit.data.signature import Column, Field, Signature
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.registry.create import create
 from reprkit.testing.small import small_references
@@ -135,3 +135,24 @@ def test_arguments_out_of_range_are_refused(part):
 def test_a_batch_without_x_is_refused():
     with pytest.raises(DataError, match="'x', and the batch has label"):
         create("corruption", "dropout")({"label": torch.zeros(3)})
+
+
+def test_columns_of_a_table_are_corrupted_in_standard_deviations_of_each():
+    columns = (
+        Column("income", mean=40_000.0, std=9_000.0),
+        Column("height", mean=1.7, std=0.1),
+        Column("city", "category", classes=("Lima", "Oslo")),
+    )
+    data = Signature({"x": Field(kind="vector", shape=(4,), columns=columns)})
+    plain = Signature({"x": Field(kind="vector", shape=(4,))})
+    standard = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
+    center, scale = torch.tensor([40_000.0, 1.7, 0, 0]), torch.tensor([9_000.0, 0.1, 1, 1])
+    for part in ("gaussian-noise(std=0.5)", "dropout(ratio=0.3)", "mask-elements(ratio=0.3, value=0.5)"):
+        made, hit = create("corruption", part, data=data)(
+            {"x": standard * scale + center}, torch.Generator().manual_seed(1)
+        )
+        wanted, same = create("corruption", part, data=plain)(
+            {"x": standard}, torch.Generator().manual_seed(1)
+        )
+        assert torch.equal(hit, same)
+        torch.testing.assert_close((made["x"] - center) / scale, wanted["x"], rtol=1e-4, atol=1e-4)

@@ -26,6 +26,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
                 "docs/how-to/embedding.md",
                 "docs/how-to/tables.md",
                 "docs/how-to/text.md",
+                "docs/how-to/anomalies.md",
                 "docs/tutorial.md",
             )
         ),

@@ -1,10 +1,14 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import norm
 
 import reprkit as rk
+from reprkit.data import Table
 from reprkit.errors import BuildError, DataError, PartArgumentError
+from reprkit.evaluation import anomaly_scores
+from reprkit.evaluation.anomaly import Anomaly
 from reprkit.types import Code, Decoded
 
 
@@ -202,3 +206,44 @@ def test_a_digit_that_was_not_trained_on_is_found():
     others = tuple(int(label) for label in labels.unique() if label != 1)
     found = rk.evaluate(model, test, f"anomaly(score='error', normal={others})", fit_on=normal)["anomaly"]
     assert found["roc_auc"] > 0.7
+
+
+def test_normal_classes_by_name(clipped):
+    x, labels = rows()
+    frame = pd.DataFrame(x, columns=list("abc")).assign(label=np.array(["usual", "odd"])[labels])
+    data = Table(frame, columns={"label": "label"})
+    model = clipped(data)
+    named = rk.evaluate(model, data, "anomaly(score='code-nll', normal=('usual',))")["anomaly"]
+    assert named == rk.evaluate(model, data, "anomaly(score='code-nll', normal=(1,))")["anomaly"]
+    assert named != rk.evaluate(model, data, "anomaly(score='code-nll', normal=('odd',))")["anomaly"]
+    with pytest.raises(DataError, match=r"no class 'usuall'\. Did you mean 'usual'\?\n  known: odd, usual"):
+        rk.evaluate(model, data, "anomaly(normal=('usuall',))")
+
+
+def test_numbers_of_classes_without_names(clipped, table):
+    x, labels = rows()
+    data = table(x, labels)
+    by_text = rk.evaluate(clipped(data), data, "anomaly(normal=('0',))")["anomaly"]
+    assert by_text == rk.evaluate(clipped(data), data, "anomaly(normal=(0,))")["anomaly"]
+    with pytest.raises(DataError, match="no class 'usual': its classes have numbers only"):
+        rk.evaluate(clipped(data), data, "anomaly(normal=('usual',))")
+
+
+def test_scores_of_another_detector_are_measured_alike():
+    x, labels = rows()
+    found = Anomaly(quantile=0.8, seed=4).measure(error(x), labels == 1)
+    found.pop("figures")
+    assert found == pytest.approx(reference(error(x), labels, quantile=0.8, seed=4), rel=1e-6)
+
+
+def test_neighbors_among_all_examples_that_are_said_to_be_normal(reader, table):
+    """Without ``normal=``, the labels of fit_on do not select."""
+    x, labels = rows(20)
+    known, _ = rows(60, seed=1)
+    model = reader(table(x, labels))
+    other = np.full(60, 3)
+    found = anomaly_scores(model, table(x, labels), "neighbors", fit_on=table(known, other), k=3)
+    wanted = [np.sort(np.linalg.norm(row - known, axis=1))[:3].mean() for row in x.astype(np.float64)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    with pytest.raises(DataError, match="fit_on has 0 normal"):
+        anomaly_scores(model, table(x, labels), "neighbors", fit_on=table(known, other), normal=(0,))

@@ -17,6 +17,20 @@ class TestMnist(DatasetConformance):
     part = "reprkit-vision/mnist"
 
 
+@pytest.mark.slow
+class TestFaces(DatasetConformance):
+    part = "reprkit-vision/faces"
+
+
+def test_faces_are_those_of_scikit_image():
+    from skimage.data import lfw_subset
+
+    data = rk.dataset("faces")
+    assert data.signature["label"].classes == ("face", "no face")
+    np.testing.assert_array_equal(data[7]["x"][..., 0], lfw_subset()[7].astype(np.float32))
+    assert data.label_values("label").tolist() == [0] * 100 + [1] * 100
+
+
 class TestPhotos(DatasetConformance):
     part = "reprkit-vision/photos(size=24, crops=5, side=64)"
 

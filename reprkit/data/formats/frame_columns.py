@@ -116,8 +116,15 @@ def _infer(name: str, values: Any, *, may_be_label: bool) -> str | None:
     return "category" if texts.nunique() <= MAX_CLASSES else None
 
 
-def fit_columns(frame: pd.DataFrame, kinds: Mapping[str, str]) -> tuple[Column, ...]:
+def fit_columns(
+    frame: pd.DataFrame, kinds: Mapping[str, str], whole: Sequence[Column] = ()
+) -> tuple[Column, ...]:
     """Return the columns of a vector field, with mean, standard deviation and classes of these rows.
+
+    Args:
+        frame: the rows.
+        kinds: column -> kind.
+        whole: columns of a larger table; a category that has one class in these rows has the classes of the larger table.
 
     Raises:
         DataError: values that do not fit their kind, or a category with one class.
@@ -126,6 +133,8 @@ def fit_columns(frame: pd.DataFrame, kinds: Mapping[str, str]) -> tuple[Column, 
     for name, kind in kinds.items():
         if kind == "category":
             classes = sorted(_texts(frame[name]).dropna().unique())
+            if len(classes) < 2:
+                classes = next((list(column.classes) for column in whole if column.name == name), classes)
             if len(classes) < 2:
                 raise DataError(f"column {name!r} is a category with one class, {classes}: declare it 'drop'")
             columns.append(Column(name, "category", classes=tuple(classes)))

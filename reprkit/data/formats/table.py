@@ -125,7 +125,8 @@ class Table(Tensors):
         rows = {part.part: part.indices for part in parts}  # type: ignore[attr-defined]
         whole = self
         if self._learned is None:
-            whole = self._fitted(fit_columns(self._frame.iloc[rows["train"].numpy()], self._kinds))
+            train = self._frame.iloc[rows["train"].numpy()]
+            whole = self._fitted(fit_columns(train, self._kinds, self.signature["x"].columns))
         subsets = tuple(Subset(whole, index, part=part) for part, index in rows.items())
         for subset in subsets:
             subset.origin.update(split_settings(seed, valid, test_share, valid_share))

@@ -17,6 +17,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("mlxtend",),
     )
     yield Spec(
+        "faces",
+        "reprkit_vision.data.faces:Faces",
+        "100 faces and 100 other pictures of 25 x 25 (Huang et al. 2007)",
+        ("skimage",),
+    )
+    yield Spec(
         "photos",
         "reprkit_vision.data.photos:Photos",
         "Crops of color photographs, split by photograph",
