@@ -52,9 +52,10 @@ def unroll(machines: Sequence[Model], model: Model, *, factor: str | None = None
         weight, bias = rbm.hidden_map(own)
         if number == 1:
             _check_data(model, name, machine, own, rbm)
+            assert model.signature is not None  # checked with the data
             center, radius = element_scales(
                 model.signature[model.factors[name].input]
-            )  # the encoder reads rescaled data
+            )  # of what the encoder reads
             bias = bias + weight @ center.to(weight).expand(weight.shape[1])
             weight = weight * radius.to(weight)
         elif not rbm.bernoulli:
@@ -92,7 +93,9 @@ def _machine(machine: Model, number: int) -> tuple[RBM, Factor]:
 
 def _layers(model: Model, factor: Factor) -> list[tuple[nn.Linear, nn.Linear]]:
     """Return the linear maps of encoder and decoder at equal distance from the code, from the data inwards."""
-    decoder = model.decoder
+    decoder: Any = model.decoder
+    if decoder is None:
+        raise BuildError("unroll: the model has no decoder to copy the machines into: use decoder mlp")
     inward = [*_linear_maps(factor.encoder, "encoder"), factor.adapter]
     adapter, head = model.adapters[factor.name], getattr(getattr(decoder, "head", None), "linear", None)
     outward: list[Any] = [adapter, *_linear_maps(decoder, "decoder"), head]
@@ -128,7 +131,8 @@ def _check_data(model: Model, name: str, machine: Model, own: Factor, rbm: RBM) 
             f"unroll: machine 1 learned field {own.input!r} with range {theirs.range}, and the autoencoder reads "
             f"{model.factors[name].input!r} with range {mine.range}: build both with the same data"
         )
-    head: Any = model.decoder.head
+    decoder: Any = model.decoder
+    head = decoder.head
     if isinstance(head.likelihood, Bernoulli) != rbm.bernoulli:
         wanted = "likelihood='bernoulli'" if rbm.bernoulli else "a density, such as likelihood='gaussian'"
         raise BuildError(

@@ -78,7 +78,8 @@ def _move(model: nn.Module, mode: FakeTensorMode) -> None:
 
     kept = [*model.parameters(), *model.buffers()]  # so that no number of an object is used twice
     for module in model.modules():
-        for table in (module._parameters, module._buffers):
+        tables: list[dict[str, Any]] = [module._parameters, module._buffers]
+        for table in tables:
             for name, value in list(table.items()):
                 if value is not None:
                     table[name] = move(value)
