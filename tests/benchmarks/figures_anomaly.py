@@ -42,8 +42,9 @@ METHODS = ("isolation forest", "one-class SVM", "PyOD AutoEncoder", "reprkit")
 NET = "mlp(widths=(128, 128))"
 TABLE_DECODER = "mlp(widths=(128, 128), likelihood='mixed')"  # a scale of each column
 LATENT = "continuous(dim=64)"
-NOISES = (1.0, 4.0)  # in standard deviations of a column
-PIXELS = 0.3  # a standard deviation of pixels, about
+PICTURE_DECODER = "mlp(widths=(128, 128), likelihood=\"gaussian(scale='each')\")"  # a scale of each pixel
+NOISES = (1.0, 2.0, 4.0)  # in standard deviations of a column
+PIXEL_NOISES = (0.3, 1.2, 2.4)  # 0.3 is a standard deviation of pixels, about
 STEPS = 300
 
 
@@ -126,15 +127,15 @@ def settings_of(method: str, known: np.ndarray, seed: int):
 
 
 def reprkit_settings(usual, seed: int):
-    """setting -> a function of a data set to scores: three models of three corruptions, four scores each."""
+    """setting -> a function of a data set to scores: four models of four corruptions, four scores each."""
     table = bool(usual.signature["x"].columns)
-    unit = 1.0 if table else PIXELS
-    for noise in (*(f"gaussian-noise(std={unit * std:.1f})" for std in NOISES), "mask-elements(ratio=0.5)"):
+    noises = [f"gaussian-noise(std={std})" for std in (NOISES if table else PIXEL_NOISES)]
+    for noise in (*noises, "mask-elements(ratio=0.5)"):
         model = rk.build(
             data=usual,
             encoder=NET,
             latent=LATENT,
-            decoder=TABLE_DECODER if table else NET,
+            decoder=TABLE_DECODER if table else PICTURE_DECODER,
             objective=f"denoising(corruption={noise!r})",
             seed=seed,
         )
@@ -144,7 +145,8 @@ def reprkit_settings(usual, seed: int):
             ("nll", {}),
             ("error", {}),
             ("neighbors", {"fit_on": usual}),
-            ("error-under-noise", {"corruption": noise, "draws": 4}),
+            # Of a picture, noise that values of 0 to 1 bear.
+            ("error-under-noise", {"corruption": noise if table else noises[0], "draws": 4}),
         ):
             yield (
                 f"{noise}, {score}",
