@@ -122,7 +122,7 @@ REFUSES = {
 }
 
 # Data sets without required arguments; the conformance of the others is tested in tests/data.
-WITHOUT_ARGUMENTS = ("digits",)
+WITHOUT_ARGUMENTS = ("digits", "breast-cancer")
 
 PARTS = [
     (kind, SMALL_EVALUATORS.get(found.name) or small_reference(found))
