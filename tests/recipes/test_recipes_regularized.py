@@ -67,6 +67,16 @@ def test_sparse_codes_have_few_active_units(tmp_path):
     assert "probe gain" in found["top-k(dim=256, k=16)"]["against dense"]
 
 
+def test_an_overcomplete_code_copies_white_noise_and_a_remedied_one_does_not(tmp_path):
+    found = run("overcomplete", tmp_path / "run")
+    snr = found["overcomplete"]["snr"]
+    assert snr["white"] > 12
+    assert snr["white"] > snr["data"] - 2
+    for name in ("narrow code", "sparsity"):
+        assert found[name]["lost"]["white"] > 3
+        assert found[name]["lost"]["white"] > found[name]["lost"]["data"] + 2
+
+
 def test_contraction_leaves_fewer_directions(tmp_path):
     small = ("--steps", "300", "--weights", "20", "--noises", "0.3", "--lbfgs", "2")
     found = run("contractive", tmp_path / "run", *small)
