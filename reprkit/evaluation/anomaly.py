@@ -216,7 +216,7 @@ class Anomaly(Evaluator):
             added = _element_nats(scored) if self.score == "nll" else element_errors(model, scored, output)
             return added, scored.decoded.x, scored.decoded.grid or (1,)
         draws = [
-            model.score(batch, model.encode(pipeline(batch, generator)[0]), output=output)
+            model.score(batch, model.encode(pipeline(batch, generator)[0], in_range=False), output=output)
             for _ in range(self.draws)
         ]
         added = torch.stack([element_errors(model, scored, output) for scored in draws]).mean(0)

@@ -44,7 +44,7 @@ PARTS = """
 
     class Bad(Good):
         def noisy(self, x):
-            return x + torch.rand(3)
+            return x + torch.rand(3, device=x.device)
 
     class Hungry(Good):
         def __init__(self, dim: int, spice: str):
@@ -100,7 +100,7 @@ def test_one_part_that_passes(run):
     assert lines[0] == ["latent", "reprkit/continuous"]
     assert ["shapes", "and", "types", "passed"] in lines
     assert ["embed", "reproduces", "the", "code", "skipped", "it", "is", "continuous"] in lines
-    assert out.endswith("1 part: 16 checks passed, 0 failed\n")
+    assert out.endswith("1 part: 17 checks passed, 0 failed\n")
     assert not any("ranks" in line for line in lines)
 
 

@@ -21,10 +21,10 @@ class Three(rk.Latent):
 
     def forward(self, features):
         x, mask = features.x, features.mask
-        weight = torch.ones(x.shape[:2]) if mask is None else mask.float()
+        weight = torch.ones_like(x[..., 0]) if mask is None else mask.float()
         mean = (x.nan_to_num() * weight.unsqueeze(-1)).sum(1) / weight.sum(1, keepdim=True)
         z = self.maps(mean).unflatten(-1, (3, 4))
-        there = torch.arange(3)[None] < torch.full((len(x), 1), 2)
+        there = torch.arange(3, device=x.device).expand(len(x), 3) < 2
         return rk.Code(z=z, mask=there, grid=())
 
 

@@ -65,3 +65,23 @@ def test_sparse_codes_have_few_active_units(tmp_path):
         < active["continuous(dim=256, activation='relu')"] / 2
     )
     assert "probe gain" in found["top-k(dim=256, k=16)"]["against dense"]
+
+
+def test_an_overcomplete_code_copies_white_noise_and_a_remedied_one_does_not(tmp_path):
+    found = run("overcomplete", tmp_path / "run")
+    snr = found["overcomplete"]["snr"]
+    assert snr["white"] > 12
+    assert snr["white"] > snr["data"] - 2
+    for name in ("narrow code", "sparsity"):
+        assert found[name]["lost"]["white"] > 3
+        assert found[name]["lost"]["white"] > found[name]["lost"]["data"] + 2
+
+
+def test_contraction_leaves_fewer_directions(tmp_path):
+    small = ("--steps", "300", "--weights", "20", "--noises", "0.3", "--lbfgs", "2")
+    found = run("contractive", tmp_path / "run", *small)
+    rows = {name: each["jacobian"] for name, each in found.items()}
+    assert rows["contractive"]["norm"] < 0.2 * rows["plain"]["norm"]
+    assert rows["contractive"]["above a tenth"] < 0.7 * rows["plain"]["above a tenth"]
+    assert found["contractive"]["reconstruction"]["error"] < 2.5  # the variance of the digits is 4.7
+    assert "contractive, L-BFGS" in rows

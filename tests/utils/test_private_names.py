@@ -12,6 +12,10 @@ ALLOWED = {
     ("engine.py", "torch._foreach_norm"),
     # Dispatch modes are documented, and have no public name.
     ("allocation_limit.py", "torch.utils._python_dispatch.TorchDispatchMode"),
+    # Fake tensors are documented, and have no public name; the recurrent layers call torch._VF.
+    ("fake_device.py", "torch._subclasses.fake_tensor"),
+    ("fake_device.py", "torch._subclasses.fake_tensor.FakeTensorMode"),
+    ("fake_device.py", "torch._VF"),
     # torch has no public pytree.
     ("non_finite.py", "torch.utils._pytree"),
     ("non_finite.py", "torch.utils._pytree.tree_leaves"),
