@@ -225,7 +225,8 @@ def _print_hint(report: Report) -> None:
     """Print what the failures have in common, and the tracebacks of processes."""
     for name, checks in report.outcomes.items():
         failed = sum(check.status == "failed" for check in checks)
-        if len(report.outcomes) > 1 and failed > len(checks) / 2:
+        done = sum(check.status != "skipped" for check in checks)
+        if len(report.outcomes) > 1 and failed > done / 2:
             print(
                 f"most checks fail on {name}: a part that does not take such data should raise\n"
                 "  reprkit.errors.BuildError in its constructor; to check it on other data only, give --data"
