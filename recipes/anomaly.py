@@ -15,7 +15,7 @@ docs/results/classic/anomaly.md, also for what was not reached.
 
     python recipes/anomaly.py
     python recipes/anomaly.py --latent "gaussian(dim=8)"            # has a prior: code-nll too
-    python recipes/anomaly.py --data faces --normal face --corruption "gaussian-noise(std=0.3)"
+    python recipes/anomaly.py --data faces --normal face --corruption "gaussian-noise(std=1.2)"
     python recipes/anomaly.py --data "credit-card(path='creditcard.csv')" --normal genuine
     python recipes/anomaly.py --data "kdd99(path='kddcup.data_10_percent.gz')" --normal normal
 """
@@ -30,7 +30,8 @@ from reprkit.evaluation.anomaly import Anomaly, class_numbers
 from reprkit.reporting import Section, Table
 from reprkit.utils.collectives import rank
 
-TABLE_DECODER = "mlp(widths=(128, 128), likelihood='mixed')"
+TABLE_DECODER = "mlp(widths=(128, 128), likelihood='mixed')"  # a scale of each column
+DECODER = "mlp(widths=(128, 128), likelihood=\"gaussian(scale='each')\")"  # a scale of each pixel or element
 METRICS = {
     "roc_auc": "max", "average_precision": "max", "precision_at_k": "max", "recall": "max", "false_positive_rate": "min"
 }  # fmt: skip
@@ -59,7 +60,7 @@ def main(
     encoder: str = "mlp(widths=(128, 128))",
     latent: str = "continuous(dim=64)",
     decoder: Annotated[
-        str, typer.Option(help="empty: a scale of each column of a table, one scale of other data")
+        str, typer.Option(help="empty: one with a scale of each column, pixel or element")
     ] = "",
     corruption: Annotated[
         str, typer.Option(help="of training, and of the score error-under-noise")
@@ -82,7 +83,7 @@ def main(
     usual = train.subset(
         np.flatnonzero(np.isin(train.label_values("label").numpy(), numbers)).tolist(), part="normal, train"
     )
-    decoder = decoder or (TABLE_DECODER if usual.signature["x"].columns else "mlp(widths=(128, 128))")
+    decoder = decoder or (TABLE_DECODER if usual.signature["x"].columns else DECODER)
     options = f"normal={tuple(numbers)}, quantile={quantile}"
     noise = f"anomaly(score='error-under-noise', corruption={corruption!r}, draws=20, {options})"
     scores = {
