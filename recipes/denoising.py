@@ -86,7 +86,7 @@ def main(
                 "error at noise": found,
                 "of plain": {key: found[key] / plain[key] for key in found},
             }
-            drawn[row] = model.reconstruct(noisy, "numpy")
+            drawn[row] = model.reconstruct(noisy, "numpy", in_range=False)
     columns = {f"error at noise.{key}": f"error, noise {key}" for key in measures}
     columns |= {f"of plain.{key}": f"noise {key}, of plain's" for key in ("0", f"{strength:g}")}
     figures = exhibit("What the networks make of noisy examples", test.signature["x"], drawn)

@@ -53,7 +53,7 @@ def noise_like(train: rk.Dataset, count: int, seed: int, covariance: bool) -> rk
 def decibels(model: rk.Model, data: rk.Dataset) -> float:
     """Variance of the data, around the mean of each element, over the squared error of the reconstruction, in dB."""
     x = data.batch(range(len(data)))["x"]
-    error = (model.to_batch(model.decode(model.encode({"x": x})))["x"] - x).square().sum()
+    error = (model.to_batch(model.decode(model.encode({"x": x}, in_range=False)))["x"] - x).square().sum()
     return 10 * math.log10(float((x - x.mean(0)).square().sum() / error))
 
 
