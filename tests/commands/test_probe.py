@@ -57,6 +57,7 @@ def test_the_protocol_is_stated(run, folder):
     assert "chosen on valid: C of 0.01, 0.1, 1.0, 10.0; k of 1, 5, 20" in text
 
 
+@pytest.mark.slow
 def test_another_split_and_unrecorded_data_are_noted(run, folder, tmp_path):
     assert (
         f"trained on split seed {SPLIT}: it has seen most of the test"

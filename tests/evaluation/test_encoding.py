@@ -58,6 +58,7 @@ def test_representations_are_in_the_data_s_order(lines):
     np.testing.assert_allclose(found, np.stack(alone), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_predictions_of_a_fine_tuned_model_are_in_the_data_s_order(lines):
     data = Marked(lines)
     assert 10 < int(data.long.sum()) < 50

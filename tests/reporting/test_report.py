@@ -243,6 +243,7 @@ def test_losses_of_single_models_are_apart(tmp_path):
     assert re.findall(r"<figcaption><b>(.*?)</b>", own) == ["total loss", "kl"]
 
 
+@pytest.mark.slow
 def test_names_of_classes_are_on_the_page(tmp_path):
     frame = pd.DataFrame({"a": range(40), "b": [1.0, 5.0] * 20, "label": ["tex", "scene"] * 20})
     train, test = rk.dataset(frame).split(seed=0)

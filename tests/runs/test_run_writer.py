@@ -115,6 +115,7 @@ def test_record_describes_the_run(digits, tmp_path):
     assert record["started"] <= record["ended"]
 
 
+@pytest.mark.slow
 def test_sum_of_objectives_is_recorded_as_written(digits, tmp_path):
     fit(make(digits, objective="reconstruction + 0.5 * denoising"), digits, out=tmp_path)
     assert (

@@ -125,6 +125,7 @@ def test_the_rank_of_the_input_is_that_of_its_tokens():
 # ------------------------------------------------------------------ in a run
 
 
+@pytest.mark.slow
 def test_codes_of_an_input_of_low_rank_are_not_warned_of():
     """The data is a line in six dimensions, so codes that lie on a line are all there is to learn."""
     line = torch.linspace(-1, 1, 400)[:, None] * torch.tensor([1.0, 2, 3, 4, 5, 6])
@@ -173,6 +174,7 @@ def test_low_rank_codes_are_warned_of_once(digits, tmp_path):
     assert len(read_record(tmp_path)["warnings"]) == 1
 
 
+@pytest.mark.slow
 def test_a_collapse_is_recorded(digits, tmp_path):
     model = make(digits, "vq(codes=64, dim=4, revive=0.0)")
     with torch.no_grad():
@@ -184,6 +186,7 @@ def test_a_collapse_is_recorded(digits, tmp_path):
     assert "latent reprkit/vq of factor code has collapsed" in kept["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "latent", ["continuous(dim=32)", "gaussian(dim=8)", "vq(codes=16, dim=2, codebooks=4)"]
 )

@@ -51,6 +51,7 @@ def test_it_conforms(root, options):
     assert failed_checks(make_case("dataset", part, "images")) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["world", "log-mel(bands=20)"])
 def test_windows_are_slices_of_the_front_ends_frames(root, name):
     data = speech(root, frontend=name, frames=12, stride=8)

@@ -286,6 +286,7 @@ def test_models_that_are_not_installed_are_named(tmp_path, monkeypatch):
         rk.evaluate(model, data, f"voice({arguments}, words=True)", examples=0)
 
 
+@pytest.mark.slow
 @resemblyzer
 def test_the_quality_of_only_some_conversions_is_rated(tmp_path, monkeypatch):
     """DNSMOS takes over a second a clip, so it rates the first of them."""

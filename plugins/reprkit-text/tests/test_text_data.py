@@ -188,6 +188,7 @@ def test_long_texts_are_cut_and_counted_and_lengths_match_the_examples(folder):
     ]
 
 
+@pytest.mark.slow
 def test_labels_are_sections_limited_to_the_most_frequent():
     data = Debian(tokenizer=WORDS, sections=4)
     assert len(data.classes) == data.signature["label"].vocab == 4

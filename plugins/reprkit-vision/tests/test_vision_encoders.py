@@ -129,6 +129,7 @@ def test_impossible_encoders_raise():
         encoder("resnet(width=8)")(batch(2, 32), keep=torch.zeros(2, 1, dtype=torch.int64))
 
 
+@pytest.mark.slow
 def test_it_learns_to_classify_two_kinds_of_images():
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(64, 16, 16, 1, generator=generator) * 0.5
