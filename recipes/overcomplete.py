@@ -104,7 +104,7 @@ def main(
         first = table["overcomplete"]["snr"] if table else snr
         table[name] = {"snr": snr, "lost": {key: first[key] - snr[key] for key in snr}}
         for key, x in shown.items():
-            drawn[key][name] = model.reconstruct({"x": x}, "numpy")
+            drawn[key][name] = model.reconstruct({"x": x}, "numpy", in_range=False)
     figures = [
         each
         for key, rows in drawn.items()
