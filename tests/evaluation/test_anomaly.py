@@ -236,7 +236,7 @@ def test_scores_of_another_detector_are_measured_alike():
     assert found == pytest.approx(reference(error(x), labels, quantile=0.8, seed=4), rel=1e-6)
 
 
-def test_neighbors_among_all_examples_that_are_said_to_be_normal(reader, table):
+def test_every_example_of_fit_on_is_normal(reader, table):
     """Without ``normal=``, the labels of fit_on do not select."""
     x, labels = rows(20)
     known, _ = rows(60, seed=1)

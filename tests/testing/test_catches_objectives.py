@@ -126,7 +126,7 @@ class SamplesWithoutGenerator(Good):
         return model.decode(codes | {"code": replace(codes["code"], z=torch.randn_like(codes["code"].z))})
 
 
-class ReadsALabelUnsaid(Good):
+class UndeclaredLabel(Good):
     """Weighs examples by their class, and names no label."""
 
     def forward(self, model, batch, turn="main"):
@@ -175,7 +175,7 @@ WRONG = {
         "the loss of turn main, computed again before update",
     ),
     "its own fields are filled": ("FillsAnotherField", "fill makes values that fields() does not declare"),
-    "labels are declared": ("ReadsALabelUnsaid", "with other values of label (name the label in labels)"),
+    "labels are declared": ("UndeclaredLabel", "with other values of label (name the label in labels)"),
     "scores are in units of the data": ("ScoresAnotherTarget", "in_data_units must not change the target"),
     "samples fit the data": ("SamplesWithoutGenerator", "two draws under one generator: differs"),
     "batch is not modified": ("ModifiesTheBatch", "the input batch's x: differs"),
@@ -269,24 +269,21 @@ def test_a_wrong_evaluator_fails_one_check(check):
     assert reason in found[check]
 
 
-class EncodesNoiseUnsaid(Mean):
-    said = False
+class UndeclaredNoise(Mean):
+    in_range = True
 
     def forward(self, model, data, fit_on=None):
-        batch = data.batch(range(len(data)))
-        noisy = {"x": batch["x"] + 0.5}
-        return self.finish(
-            model, (model.represent(noisy, in_range=False) if self.said else model.represent(noisy)).mean()
-        )
+        noisy = {"x": data.batch(range(len(data)))["x"] + 0.5}
+        return self.finish(model, model.represent(noisy, in_range=self.in_range).mean())
 
 
-class EncodesNoise(EncodesNoiseUnsaid):
-    said = True
+class DeclaredNoise(UndeclaredNoise):
+    in_range = False
 
 
 def test_an_evaluator_says_that_it_encodes_noise():
-    assert failed_checks(evaluator(EncodesNoise)) == {}
-    found = failed_checks(evaluator(EncodesNoiseUnsaid))
+    assert failed_checks(evaluator(DeclaredNoise)) == {}
+    found = failed_checks(evaluator(UndeclaredNoise))
     assert set(found) == set(WRONG_EVALUATORS)
     assert all("its signature says range (0.0, 1.0)" in reason for reason in found.values())
 

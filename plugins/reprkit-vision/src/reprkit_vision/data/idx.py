@@ -10,17 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reprkit import Dataset, Field, Signature
-from reprkit.data import Tensors
+from reprkit import Field, Signature
 from reprkit.errors import DataError
 from reprkit.interfaces import require
-from reprkit_vision.data.official import official_parts
+from reprkit_vision.data.official import Official
 
 # The third byte of a file, and the type of its values, which are big-endian.
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-class Idx(Tensors):
+class Idx(Official):
     """Images and their labels from idx files, plain or compressed by gzip.
 
     Fields: ``x`` image (h w 1), or (h w c) where the file has four axes, float32 in [0, 1] (value / 255); ``label`` int64, if
@@ -79,34 +78,8 @@ class Idx(Tensors):
                 raise DataError(f"label {largest} has no name: {len(classes)} classes are given")
             count = len(classes) or largest + 1
             fields["label"] = Field(kind="label", shape=(), vocab=count, classes=tuple(classes))
-        super().__init__(values, Signature(fields), divisors={"x": 255.0}, name="idx")
-        self.train_size = len(read[0][0]) if len(read) > 1 else None
-
-    def split(
-        self,
-        seed: int = 0,
-        *,
-        valid: bool = False,
-        test_share: float | None = None,
-        valid_share: float = 0.1,
-    ) -> tuple[Dataset, ...]:
-        """Split into the files given as train and test, or at random where there is no test file.
-
-        Args:
-            seed: of the random parts.
-            valid: whether to return a validation part, too.
-            test_share: of the random test part, in (0, 1), 0.2 when None; must be None where test is a file.
-            valid_share: share of all examples, or of those of the training file, that goes to valid, in (0, 1).
-
-        Raises:
-            DataError: shares out of range, or ``test_share`` where test is a file.
-        """
-        if self.train_size is None:
-            share = 0.2 if test_share is None else test_share
-            return super().split(seed, valid=valid, test_share=share, valid_share=valid_share)
-        return official_parts(
-            self, self.train_size, seed, valid=valid, test_share=test_share, valid_share=valid_share
-        )
+        train_size = len(read[0][0]) if len(read) > 1 else None
+        super().__init__(values, Signature(fields), train_size=train_size, name="idx")
 
 
 def _read_part(images: Path, labels: Path | None) -> tuple[np.ndarray, np.ndarray | None]:

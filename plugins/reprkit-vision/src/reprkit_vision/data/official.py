@@ -14,10 +14,13 @@ from reprkit_vision.data.splits import shuffle_indices
 
 
 class Official(Tensors):
-    """Tensors whose first ``train_size`` examples are the official training part, and the others the test part."""
+    """Tensors whose first ``train_size`` examples are the official training part, and the others the test part.
+
+    Without a ``train_size`` there are no official parts, and all are random.
+    """
 
     def __init__(
-        self, values: Mapping[str, Tensor], signature: Signature, *, train_size: int, name: str
+        self, values: Mapping[str, Tensor], signature: Signature, *, train_size: int | None, name: str
     ) -> None:
         super().__init__(values, signature, divisors={"x": 255.0}, name=name)
         self.train_size = train_size
@@ -33,14 +36,17 @@ class Official(Tensors):
         """Split into the official parts; ``seed`` draws the validation part from the training part.
 
         Args:
-            seed: of the validation part.
+            seed: of the validation part, and of all parts where none is official.
             valid: whether to return a validation part, too; it is taken from the official training part.
-            test_share: must be None: the test part is fixed.
-            valid_share: share of the official training part that goes to valid, in (0, 1).
+            test_share: must be None where the test part is official; else its share, 0.2 when None.
+            valid_share: share of the official training part, or else of all examples, that goes to valid, in (0, 1).
 
         Raises:
-            DataError: ``test_share`` was given, or ``valid_share`` is out of range.
+            DataError: ``test_share`` was given for an official test part, or a share is out of range.
         """
+        if self.train_size is None:
+            share = 0.2 if test_share is None else test_share
+            return super().split(seed, valid=valid, test_share=share, valid_share=valid_share)
         return official_parts(
             self, self.train_size, seed, valid=valid, test_share=test_share, valid_share=valid_share
         )
