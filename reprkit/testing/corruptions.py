@@ -9,7 +9,8 @@ from torch import Tensor
 
 from reprkit.data.padding import broadcast_mask
 from reprkit.interfaces import Corruption
-from reprkit.testing.base import PartConformance, expect, expect_close, expect_instance
+from reprkit.testing.assertions import expect, expect_close, expect_instance
+from reprkit.testing.parts import PartConformance
 from reprkit.testing.pool import together
 from reprkit.utils.collectives import gather, world_size
 

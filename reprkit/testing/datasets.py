@@ -14,7 +14,8 @@ import torch
 from reprkit.data import Dataset, Field, Signature, Stream
 from reprkit.errors import DataError
 from reprkit.registry.registry import default_registry
-from reprkit.testing.base import Conformance, expect, expect_close
+from reprkit.testing.assertions import expect, expect_close
+from reprkit.testing.base import Conformance
 
 MAX_RAW = 50  # examples whose files are asked for
 MAX_EXAMPLES = 2000  # examples that are compared one by one

@@ -14,15 +14,14 @@ from reprkit.layers.gather_rows import gather_tokens
 from reprkit.layers.trees import right_branching
 from reprkit.models.grid import row_grid, to_tokens
 from reprkit.models.scoring import Scored
-from reprkit.testing.base import (
-    PartConformance,
-    binds,
+from reprkit.testing.assertions import (
     expect,
     expect_close,
     expect_gradients,
     expect_instance,
     has_trainable_parameters,
 )
+from reprkit.testing.parts import PartConformance, binds
 from reprkit.testing.pool import together
 from reprkit.types import Decoded, Features
 from reprkit.utils.collectives import gather, sum_over_ranks, world_size

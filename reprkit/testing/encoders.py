@@ -12,14 +12,14 @@ from torch import Tensor
 from reprkit.evaluation.activations import recorded_outputs
 from reprkit.interfaces import Encoder
 from reprkit.models.grid import from_tokens, to_tokens
-from reprkit.testing.base import (
-    PartConformance,
+from reprkit.testing.assertions import (
     expect,
     expect_close,
     expect_gradients,
     expect_instance,
     has_trainable_parameters,
 )
+from reprkit.testing.parts import PartConformance
 from reprkit.testing.pool import together
 from reprkit.testing.sample_data import refill_padding
 from reprkit.types import Features

@@ -13,7 +13,8 @@ from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, DataError, ReprkitError
 from reprkit.interfaces import Evaluator
 from reprkit.runs.metrics import flatten_metrics, iterate_leaves
-from reprkit.testing.base import PartConformance, expect, expect_close, expect_instance
+from reprkit.testing.assertions import expect, expect_close, expect_instance
+from reprkit.testing.parts import PartConformance
 
 _MLP = ("mlp(widths=(16,))", "mlp(widths=(16,))")
 _SEQUENCE = ("gru(width=8)", "transformer(width=8, depth=1, heads=1)")

@@ -11,7 +11,8 @@ from torch import Tensor
 from reprkit.errors import CompressionError, PartArgumentError
 from reprkit.interfaces import Encoder, Latent
 from reprkit.layers.trees import check_tree, right_branching
-from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
+from reprkit.testing.assertions import expect, expect_close, expect_gradients, expect_instance
+from reprkit.testing.parts import PartConformance
 from reprkit.testing.pool import together
 from reprkit.types import Batch, Code, Features
 from reprkit.utils import symbol_coder

@@ -15,7 +15,8 @@ from torch.distributions import Distribution
 from reprkit.interfaces import Likelihood
 from reprkit.models.grid import row_grid, to_tokens
 from reprkit.registry.create import create
-from reprkit.testing.base import PartConformance, expect, expect_close, expect_instance
+from reprkit.testing.assertions import expect, expect_close, expect_instance
+from reprkit.testing.parts import PartConformance
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model

@@ -16,7 +16,8 @@ from reprkit.errors import DataError
 from reprkit.interfaces import Objective
 from reprkit.models.factor import FactorSpec
 from reprkit.models.weighted_sum import with_reconstruction
-from reprkit.testing.base import PartConformance, expect, expect_close, expect_gradients, expect_instance
+from reprkit.testing.assertions import expect, expect_close, expect_gradients, expect_instance
+from reprkit.testing.parts import PartConformance
 from reprkit.testing.pool import together
 from reprkit.testing.sample_data import random_batch
 from reprkit.training.coupled_step import CoupledStep

@@ -1,6 +1,7 @@
 """The titles of a conformance class's checks, to compare with those that wrong parts fail."""
 
-from reprkit.testing.base import Conformance, PartConformance, all_checks
+from reprkit.testing.base import Conformance, all_checks
+from reprkit.testing.parts import PartConformance
 
 
 def titles(cls: type[Conformance], *, shared: bool = False) -> set[str]:

@@ -19,7 +19,7 @@ ALLOWED = {
     # torch has no public pytree.
     ("non_finite.py", "torch.utils._pytree"),
     ("non_finite.py", "torch.utils._pytree.tree_leaves"),
-    ("base.py", "torch.utils._pytree.tree_leaves"),
+    ("parts.py", "torch.utils._pytree.tree_leaves"),
     # Accelerate's state is global to the process and cannot be reset publicly.
     ("engine.py", "AcceleratorState._reset_state"),
     ("engine.py", "AcceleratorState._shared_state"),
