@@ -38,7 +38,7 @@ COLUMNS = {
 def singular_values(model: rk.Model, data: rk.Dataset, examples: int = 128) -> torch.Tensor:
     """Singular values of the Jacobian of the code, of evenly spaced examples (n k), largest first."""
     batch = data.batch([number * len(data) // examples for number in range(examples)])
-    return torch.linalg.svdvals(model.jacobian(batch))
+    return torch.linalg.svdvals(model.jacobian(batch)).detach().cpu()
 
 
 def closed_form_difference(data: rk.Dataset, units: int, seed: int) -> float:

@@ -9,7 +9,7 @@ Papers: Kramer 1991, "Nonlinear principal component analysis using autoassociati
 and Salakhutdinov 2006, "Reducing the dimensionality of data with neural networks", Science 313.
 Data: scikit-learn's digits, split 70/10/20 by seed; labels for evaluation only, and not needed.
 Expected (five seeds, one core, under a minute each): 0.47 of PCA's error with two numbers and 0.44 with eight, k nearest neighbors
-.93 against .63 with two; docs/results/classic/nonlinear_pca.md.
+.931 against .635 with two; docs/results/classic/nonlinear_pca.md.
 
     python recipes/nonlinear_pca.py
     python recipes/nonlinear_pca.py --data mnist --dims 2

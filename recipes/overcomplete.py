@@ -17,7 +17,7 @@ Expected (five seeds, one core, half a minute each): docs/results/classic/overco
 
     python recipes/overcomplete.py
     python recipes/overcomplete.py --std 0.1 --dropout 0.1 --k 32 --weight 0.03
-    python recipes/overcomplete.py --encoder "mlp(widths=(128,))" --decoder "mlp(widths=(128,), scale=0.2)" --activation relu
+    python recipes/overcomplete.py --activation relu --encoder "mlp(widths=(128,), activation='relu')"
 """
 
 import math
@@ -53,7 +53,9 @@ def noise_like(train: rk.Dataset, count: int, seed: int, covariance: bool) -> rk
 def decibels(model: rk.Model, data: rk.Dataset) -> float:
     """Variance of the data, around the mean of each element, over the squared error of the reconstruction, in dB."""
     x = data.batch(range(len(data)))["x"]
-    error = (model.to_batch(model.decode(model.encode({"x": x}, in_range=False)))["x"] - x).square().sum()
+    error = (
+        (model.to_batch(model.decode(model.encode({"x": x}, in_range=False)))["x"].cpu() - x).square().sum()
+    )
     return 10 * math.log10(float((x - x.mean(0)).square().sum() / error))
 
 

@@ -57,11 +57,11 @@ def compare_fields(own: torch.Tensor, true: torch.Tensor, density: torch.Tensor)
 def attraction(model: rk.Model, data: torch.Tensor) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     """How the network moves points of the data, and the paths of 64 random points over 20 steps (64 21 2)."""
     some = data[:64]
-    slopes = torch.linalg.svdvals(model.jacobian({"x": some}, of="output")).mean(0)
+    slopes = torch.linalg.svdvals(model.jacobian({"x": some}, of="output")).mean(0).cpu()
     paths = [4 * torch.rand(64, 2) - 2]
     for _ in range(20):
-        paths.append(model.reconstruct({"x": paths[-1]}))
-    moved = (model.reconstruct({"x": some}) - some).norm(dim=1).mean()
+        paths.append(model.reconstruct({"x": paths[-1]}).cpu())
+    moved = (model.reconstruct({"x": some}).cpu() - some).norm(dim=1).mean()
     ends = torch.cdist(paths[-1], data[:4_096]).amin(1).mean()
     found = {
         "slope": {"largest": slopes[0], "smallest": slopes[1]},
@@ -112,7 +112,7 @@ def main(
         scale = 0.3 / float(true.norm(dim=1).quantile(0.9))
         lines = {"log-density": arrows(coarse, true[len(grid) :], scale)}
         for name, model in models.items():
-            own = (model.reconstruct({"x": points.detach()}) - points.detach()) / s**2
+            own = (model.reconstruct({"x": points.detach()}).cpu() - points.detach()) / s**2
             found = compare_fields(own[: len(grid)], true[: len(grid)], density[: len(grid)].detach().exp())
             table[f"{name}, noise {s:g}"] = {"score": found}
             lines[name] = arrows(coarse, own[len(grid) :], scale)

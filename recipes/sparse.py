@@ -34,7 +34,8 @@ LATENTS = [
     "top-k(dim={width}, k=96, decay=0.95, revive=0.2)",
 ]
 COLUMNS = {
-    "reconstruction.error": "error", "sparsity.active": "active", "sparsity.dead": "dead units", "linear-probe.accuracy": "probe",
+    "reconstruction.error": "error", "sparsity.active": "active", "sparsity.dead": "dead units", "sparsity.hoyer": "Hoyer",
+    "linear-probe.accuracy": "probe",
     "against dense.of PCA": "error, of PCA's", "against dense.error ratio": "error, of narrow",
     "against dense.probe gain": "probe, over wide dense",
 }  # fmt: skip
@@ -44,7 +45,7 @@ COLUMNS = {
 def show_units(model: rk.Model, data: rk.Dataset, threshold: float, count: int = 12) -> list[Figure]:
     """Figures of some units, from the most to the least often active: what they add to the output, and what activates them."""
     batch, field = data.batch(range(len(data))), model.output_field
-    z = model.represent(batch)
+    z = model.represent(batch).cpu()
     active = (z.abs() > threshold).double()
     used = active.mean(0).argsort(descending=True)[: max(1, int(active.any(0).sum()))]
     units = used[torch.linspace(0, len(used) - 1, min(count, len(used))).long()]
@@ -55,9 +56,9 @@ def show_units(model: rk.Model, data: rk.Dataset, threshold: float, count: int =
 
     ((factor, code),) = model.encode(data.batch(range(len(units)))).items()
     alone = torch.zeros_like(code.z)
-    alone[range(len(units)), :, units] = z.abs().amax(0)[units].unsqueeze(1)
+    alone[range(len(units)), :, units] = z.abs().amax(0)[units].unsqueeze(1).to(alone)
     outputs = [model.decode({factor: rk.Code.of(code, z=each)}) for each in (alone, torch.zeros_like(alone))]
-    added = torch.sub(*(model.to_batch(each)[model.output] for each in outputs))
+    added = torch.sub(*(model.to_batch(each)[model.output].cpu() for each in outputs))
     signed = replace(field, range=(-float(added.abs().max()), float(added.abs().max())))
     highest = z.abs()[:, units].topk(8, dim=0).indices.T
     rows = {name: batch[model.output][these].numpy() for name, these in zip(names, highest, strict=True)}

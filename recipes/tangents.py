@@ -66,7 +66,9 @@ def decoder_planes(model: rk.Model, x: torch.Tensor, count: int) -> np.ndarray:
         raise BuildError(
             f"a code of {len(columns)} numbers spans at most as many directions, not {count}: --plane {len(columns)}"
         )
-    return torch.linalg.svd(torch.stack(columns, 2), full_matrices=False)[0][..., :count].double().numpy()
+    return (
+        torch.linalg.svd(torch.stack(columns, 2), full_matrices=False)[0][..., :count].double().cpu().numpy()
+    )
 
 
 def local_planes(x: np.ndarray, known: np.ndarray, neighbors: int, count: int) -> np.ndarray:

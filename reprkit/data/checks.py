@@ -185,11 +185,11 @@ def _check_categories(
     name: str, field: Field, value: Tensor, mask: Tensor | None, whole: str, start: int
 ) -> None:
     """Check that each category of a table is a one-hot vector, present or missing as a whole."""
-    found = _category_elements(field.columns)
+    # All columns at once, since ``encode`` checks every batch.
+    found = _category_elements(field.columns, value.device)
     if found is None:
         return
-    # All columns at once, since ``encode`` checks every batch.
-    places, owner = (tensor.to(value.device) for tensor in found)
+    places, owner = found
     part = value.index_select(1, places).float()
     wrong = part @ owner != 1
     if not torch.equal(part.square(), part):
@@ -209,17 +209,17 @@ def _check_categories(
 
 
 @functools.lru_cache(maxsize=64)
-def _category_elements(columns: tuple[Column, ...]) -> tuple[Tensor, Tensor] | None:
+def _category_elements(columns: tuple[Column, ...], device: torch.device) -> tuple[Tensor, Tensor] | None:
     """Return the elements of all categories (e,), and 1 where one belongs to a category (e k); None where there are none."""
     starts = itertools.accumulate((column.width for column in columns), initial=0)
     parts = [
-        torch.arange(start, start + column.width)
+        torch.arange(start, start + column.width, device=device)
         for start, column in zip(starts, columns, strict=False)
         if column.kind == "category"
     ]
     if not parts:
         return None
-    return torch.cat(parts), torch.block_diag(*(torch.ones(len(part), 1) for part in parts))
+    return torch.cat(parts), torch.block_diag(*(torch.ones(len(part), 1, device=device) for part in parts))
 
 
 def _check_part(name: str, field: Field, value: Tensor, mask: Tensor | None, whole: str, start: int) -> None:

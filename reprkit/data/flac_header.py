@@ -10,9 +10,8 @@ MAGIC = b"fLaC"
 _INFO = 42  # bytes of the magic, the head of the block STREAMINFO, and the block
 _COUNT = slice(18, 26)  # its rate, channels and bits, and in the lower 36 bits the number of samples
 _COUNT_BITS = (1 << 36) - 1
-_TAIL = (
-    1 << 18
-)  # bytes at the end of the file in which the last frame is looked for; a frame of CD sound has 20 kB
+# Bytes at the end of the file in which the last frame is looked for; a frame of CD sound has 20 kB.
+_TAIL = 1 << 18
 _ID3V1 = 128  # bytes of a tag after the last frame
 
 
@@ -57,15 +56,15 @@ def _frame_end(head: bytes, block: int) -> int | None:
         return None
     size_code, rate_code = head[2] >> 4, head[2] & 15
     number, place = _coded_number(head, 4)
-    extra = {6: 1, 7: 2}.get(size_code, 0)
-    rest = {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
-    check = place + extra + rest
+    size_bytes = {6: 1, 7: 2}.get(size_code, 0)
+    rate_bytes = {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
+    check = place + size_bytes + rate_bytes
     if number is None or size_code == 0 or rate_code == 15 or check >= len(head):
         return None
     if _crc(head[: check + 1], 0x07, 8):
         return None
-    if extra:
-        size = 1 + int.from_bytes(head[place : place + extra], "big")
+    if size_bytes:
+        size = 1 + int.from_bytes(head[place : place + size_bytes], "big")
     else:
         size = 192 if size_code == 1 else 576 << size_code - 2 if size_code < 6 else 256 << size_code - 8
     return (number if head[1] & 1 else number * block) + size

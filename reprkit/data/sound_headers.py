@@ -9,6 +9,7 @@ import functools
 import io
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,19 +45,15 @@ def with_true_length(file: Path | BinaryIO) -> Path | BinaryIO | View:
             kind = _kind(opened.read(12))
             if kind is None:
                 return file
-            status = file.stat()
-            found = (
-                _mp3_start_of(str(file), status.st_size, status.st_mtime_ns)
-                if kind == "mp3"
-                else _STREAMED[kind](opened)
-            )
+        status = file.stat()
+        found = _header_of(str(file), kind, status.st_size, status.st_mtime_ns)
         return file if found is None else View(file.open("rb"), *found, owned=True)
     start = file.tell()
     kind = _kind(file.read(12))
     file.seek(start)
     if kind is None or start:
         return file
-    found = _mp3_start(file.read()) if kind == "mp3" else _STREAMED[kind](file)
+    found = _HEADERS[kind](file)
     file.seek(start)
     return file if found is None else View(file, *found, owned=False)
 
@@ -134,7 +131,11 @@ def _streamed_wav(file: BinaryIO) -> tuple[bytes, int] | None:
     return None
 
 
-_STREAMED = {"wav": _streamed_wav, "flac": flac_header.counting_header}
+_HEADERS: dict[str, Callable[[BinaryIO], tuple[bytes, int] | None]] = {
+    "wav": _streamed_wav,
+    "flac": flac_header.counting_header,
+    "mp3": lambda file: _mp3_start(file.read()),
+}
 
 
 def _is_chunk(head: bytes, left: int) -> bool:
@@ -150,10 +151,11 @@ def _wav_header(head: bytes, place: int, length: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _mp3_start_of(path: str, size: int, modified: int) -> tuple[bytes, int] | None:
-    """As ``_mp3_start``; the file's size and time make the cached result that of its present content."""
+def _header_of(path: str, kind: str, size: int, modified: int) -> tuple[bytes, int] | None:
+    """Return the header of a file that is read again in every epoch; its size and time make the result that of its content."""
     del size, modified
-    return _mp3_start(Path(path).read_bytes())
+    with open(path, "rb") as file:
+        return _HEADERS[kind](file)
 
 
 def _mp3_start(content: bytes) -> tuple[bytes, int] | None:

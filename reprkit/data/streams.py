@@ -151,7 +151,7 @@ class Stream(Dataset):
 
     def renumber_classes(self, numbers: Mapping[str, list[int]], classes: Mapping[str, list[str]]) -> Stream:
         """Return the stream with the classes of label fields renumbered."""
-        return Relabeled(self, numbers, classes)
+        return RelabeledStream(self, numbers, classes)
 
     def order(  # type: ignore[override]
         self,
@@ -290,7 +290,7 @@ class Stream(Dataset):
             )
 
 
-class Relabeled(Stream):
+class RelabeledStream(Stream):
     """A stream with the classes of its labels renumbered: see ``Dataset.renumber_classes``."""
 
     def __init__(
@@ -300,10 +300,6 @@ class Relabeled(Stream):
         self.signature = relabeled_signature(whole.signature, classes)
         self.reference, self.facts = whole.reference, {**whole.facts, **class_facts(dict(classes))}
         self.buffer, self.max_corrupt = whole.buffer, whole.max_corrupt
-
-    def read(self) -> Iterator[Any]:
-        """Yield the records of the whole stream."""
-        return self.data.read()
 
     def numbered_records(self) -> Iterator[tuple[int, Any]]:
         """Yield the records of the whole stream with their positions."""

@@ -100,7 +100,6 @@ class Anomaly(Evaluator):
         self.score, self.label, self.normal, self.quantile = score, label, normal, quantile
         self.held_out, self.at, self.k, self.factor, self.prior = held_out, at, k, factor, prior
         self.corruptions, self.draws, self.seed = as_corruptions(corruption), draws, seed
-        self.all_normal = False  # whether every example of fit_on is normal, whatever its label
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
@@ -154,7 +153,9 @@ class Anomaly(Evaluator):
             "figures": {"scores": _figure(scores, anomalous, threshold, self.score)},
         }
 
-    def scores(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> Float[np.ndarray, " n"]:
+    def scores(
+        self, model: Model, data: Dataset, fit_on: Dataset | None = None, *, all_normal: bool = False
+    ) -> Float[np.ndarray, " n"]:
         """Return the score of each example, larger for unusual ones; the data needs no labels.
 
         Raises:
@@ -162,7 +163,7 @@ class Anomaly(Evaluator):
             BuildError: the model cannot compute this score.
         """
         if self.score == "neighbors":
-            return self._distances(model, data, fit_on)
+            return self._distances(model, data, fit_on, all_normal)
         if self.score == "code-nll":
             return _code_nats(model, data, self.prior, self.factor)
         pipeline, generator = self.bound_corruption(model), torch.Generator().manual_seed(self.seed)
@@ -223,7 +224,9 @@ class Anomaly(Evaluator):
         expected = torch.stack([scored.decoded.x for scored in draws]).mean(0)
         return added, expected, draws[0].decoded.grid or (1,)
 
-    def _distances(self, model: Model, data: Dataset, fit_on: Dataset | None) -> Float[np.ndarray, " n"]:
+    def _distances(
+        self, model: Model, data: Dataset, fit_on: Dataset | None, all_normal: bool
+    ) -> Float[np.ndarray, " n"]:
         from sklearn.neighbors import NearestNeighbors
 
         if fit_on is None:
@@ -232,7 +235,7 @@ class Anomaly(Evaluator):
             )
         known = encoded(model, fit_on, factor=self.factor)
         usual: Any = slice(None)
-        if self.label in known.labels and not self.all_normal:
+        if self.label in known.labels and not all_normal:
             numbers = class_numbers(fit_on.signature[self.label], self.normal)
             usual = np.isin(known.labels[self.label], numbers)
         normal = known.x[usual].astype(np.float64)
@@ -275,9 +278,8 @@ def anomaly_scores(
         PartArgumentError: an unknown score, or a wrong argument.
     """
     evaluator = Anomaly(score, seed=seed, **arguments)
-    evaluator.all_normal = "normal" not in arguments
     with isolate(model, seed), use_session(Session(batch, progress, "anomaly")):
-        found = evaluator.scores(model, data, fit_on)
+        found = evaluator.scores(model, data, fit_on, all_normal="normal" not in arguments)
     if not np.isfinite(found).all():
         raise DataError(f"the score of example {int(np.argmin(np.isfinite(found)))} is not finite")
     return found
@@ -380,6 +382,9 @@ def class_numbers(field: Field, classes: Sequence[int | str]) -> list[int]:
             )
         else:
             raise DataError(f"the label has no class {each!r}: its classes have numbers only")
+    wrong = [number for number in numbers if field.vocab is not None and number >= field.vocab]
+    if wrong:
+        raise DataError(f"the label has no class {wrong[0]}: its classes are 0 to {(field.vocab or 0) - 1}")
     return numbers
 
 

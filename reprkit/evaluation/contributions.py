@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from reprkit.data.padding import pad_to_length
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 from reprkit.evaluation.anomaly import Anomaly, Score
@@ -216,6 +216,4 @@ def _join(pieces: list[Tensor]) -> Tensor:
     if pieces[0].ndim < 2:
         return torch.cat(pieces)
     longest = max(piece.shape[1] for piece in pieces)
-    return torch.cat(
-        [F.pad(piece, [0, 0] * (piece.ndim - 2) + [0, longest - piece.shape[1]]) for piece in pieces]
-    )
+    return torch.cat([pad_to_length(piece, longest) for piece in pieces])

@@ -38,6 +38,7 @@ def jacobian(
     create_graph: bool = False,
     probes: int = 0,
     generator: torch.Generator | None = None,
+    in_range: bool = True,
 ) -> Float[Tensor, "b o i"]:
     """See ``Model.jacobian``."""
     if of not in ("code", "output") or probes < 0:
@@ -56,7 +57,9 @@ def jacobian(
         x = moved[source].detach().clone().requires_grad_()
         view = {**moved, source: x}
         codes = _encode(model, view, [name] if of == "code" else list(model.factors))
-        value = _code_elements(codes[name]) if of == "code" else _output_elements(model, moved, codes)
+        value = (
+            _code_elements(codes[name]) if of == "code" else _output_elements(model, moved, codes, in_range)
+        )
         return _rows(value, x, create_graph=create_graph, probes=probes, generator=generator)
 
 
@@ -96,10 +99,10 @@ def _code_elements(code: Code) -> Tensor:
     return (z if code.mask is None else z * code.mask.unsqueeze(-1)).flatten(1)
 
 
-def _output_elements(model: Model, batch: Batch, codes: Codes) -> Tensor:
+def _output_elements(model: Model, batch: Batch, codes: Codes, in_range: bool) -> Tensor:
     decoder = model.get_decoder()
     if "causal" in decoder.provides:
-        scored = model.score(batch, codes)
+        scored = model.score(batch, codes, in_range=in_range)
         decoded = scored.decoded
     else:
         decoded = model.decode(codes, length=model.output_length(batch))

@@ -474,8 +474,9 @@ class Model(nn.Module):
         if not training:
             to = self.get_output(output)  # no such output is the more helpful error
             self.require_decoded_data()
-            encoded = codes is None and view is None and [self.factors[name].input for name in to.reads]
-            if not encoded or to.field_name not in encoded:  # what encode does not check
+            own = codes is None and view is None
+            checked = {self.factors[name].input for name in to.reads} if own else set()  # by encode
+            if to.field_name not in checked:
                 self._check(batch, in_range or "scale", (to.field_name,), any_length=True)
         scored = score_output(
             self,
@@ -610,7 +611,7 @@ class Model(nn.Module):
             self._check(batch, in_range or "scale", read, any_length=True)
 
         options: dict[str, Any] = {"create_graph": create_graph, "probes": probes, "generator": generator}
-        return jacobian(self, batch, of, factor=factor, **options)
+        return jacobian(self, batch, of, factor=factor, in_range=in_range, **options)
 
     def from_indices(self, indices: Mapping[str, Tensor], like: Codes | None = None) -> Codes:
         """Return the codes of indices (b n q), by factor; mask, grid and positions are copied from ``like``."""

@@ -106,6 +106,11 @@ class RBM(Objective):
             )
         self.name, self.shape = name, tuple(int(size or 0) for size in field.shape)
         rescaled = not isinstance(factor.encoder.rescale, nn.Identity)
+        if not rescaled and not self.bernoulli:
+            raise BuildError(
+                f"objective rbm: the Gaussian visible units of field {factor.input!r} have a variance of 1, so the encoder must "
+                "rescale the data: use flat without rescale=False"
+            )
         center, radius = element_scales(field) if rescaled else (torch.zeros(1), torch.ones(1))
         self.center, self.radius = center.to(self.bias), radius.to(self.bias)
         self.bias = nn.Parameter(torch.zeros(factor.encoder.out_dim))

@@ -36,7 +36,7 @@ def test_ink_depends_on_the_distance_to_the_curve():
         np.testing.assert_allclose(image.squeeze(-1), np.exp(-((distance / 1.2) ** 2) / 2), atol=0.02)
 
 
-def test_the_seed_decides():
+def test_images_depend_on_the_seed_and_not_on_the_count():
     one, same, other = (
         rk.dataset(f"curves(count=5, seed={seed})").batch(range(5))["x"] for seed in (0, 0, 1)
     )

@@ -82,7 +82,7 @@ def test_encode_reads_files_as_the_data_set_did(tmp_path):
     torch.testing.assert_close(from_file, model.encode(data.batch([0])).z)
 
 
-def test_16_bits_read_as_8_are_said(tmp_path):
+def test_pictures_reduced_to_8_bits_are_counted(tmp_path):
     folder = fill(tmp_path, deep(65536))
     data = Images(folder, 24, gray=True)
     assert data.facts["reduced_count"] == 1

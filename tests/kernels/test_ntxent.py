@@ -201,7 +201,6 @@ def loss_over_ranks(rank, size):
     return loss.detach(), mine[0].grad, mine[1].grad
 
 
-@pytest.mark.slow
 @pytest.mark.ranks
 def test_two_ranks_equal_one_process():
     (loss, a, b), parts = loss_over_ranks(0, 10), together(2, loss_over_ranks, 10)

@@ -44,7 +44,7 @@ def upwards(model, x):
 
 def downwards(model, h):
     """The mean of the visible units given hidden ones, by the definition of the energy; rescaled data is read as 2 v - 1."""
-    factor = "rescale=False" in str(model.factors["code"].encoder.reference) or 2
+    factor = 1 if "rescale=False" in str(model.factors["code"].encoder.reference) else 2
     return torch.sigmoid(model.objective.bias + factor * h @ model.factors["code"].adapter.weight)
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -42,8 +41,8 @@ def test_malignant_tumors_are_found_and_explained(tmp_path):
     assert scores["isolation forest"] > 0.9
     assert scores["one-class SVM"] > 0.9
     assert all(each["false_positive_rate"] < 0.25 for each in found.values() if "roc_auc" in each)
-    assert "mean radius" in page or "worst" in page
-    assert "an anomaly" in page
+    assert ", an anomaly: nll" in page, "the most unusual rows are named"
+    assert "worst area" in page, "with the columns that add most"
     assert "isolation forest" in printed
 
 
@@ -64,5 +63,5 @@ def test_pictures_have_maps(tmp_path):
     )
     assert "anomaly(score='neighbors')" in found
     assert "What each pixel adds to the score" in page
-    assert np.isfinite([each["roc_auc"] for each in found.values() if "roc_auc" in each]).all()
+    assert found["anomaly(score='nll')"]["roc_auc"] > 0.7
     assert found["isolation forest"]["roc_auc"] > 0.9

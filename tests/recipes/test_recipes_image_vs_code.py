@@ -27,7 +27,7 @@ def test_transforms_are_orthonormal_and_those_of_the_libraries():
     )
 
 
-def test_places_of_kept_coefficients_come_from_train_or_from_each_image():
+def test_coefficients_are_chosen_on_train_or_for_each_image():
     random = np.random.default_rng(1)
     matrix = RECIPE["transforms"](4, 6, "haar")["DCT"]
     x = random.normal(size=(5, 4, 6, 2))

@@ -65,7 +65,6 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-@pytest.mark.slow
 def test_nothing_of_the_owner_is_touched_and_its_death_releases_the_run(digits, tmp_path, other_process):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
     (tmp_path / "run.json").write_text(json.dumps({"status": "running", "session": "its own"}))

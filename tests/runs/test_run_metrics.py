@@ -135,7 +135,6 @@ def command(capsys, *args):
     return capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_all_outputs_show_the_same_numbers(out, capsys):
     same(flatten_metrics(json.loads((out / "results.json").read_text())))
     line = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])

@@ -143,7 +143,6 @@ def test_a_folder_that_holds_a_run_is_refused(digits, tmp_path):
         fit(make(digits), digits, out=tmp_path, resume=True, overwrite=True)
 
 
-@pytest.mark.slow
 def test_overwrite_moves_the_earlier_run_aside(digits, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     fit(make(digits), digits, out=tmp_path, lr=1e-2)

@@ -197,7 +197,7 @@ class CreatesTensorsOnTheCPU(Good):
         return torch.zeros(5) + x * torch.ones(5)
 
 
-class RanksTokensByValue(Good):
+class BranchesOnValues(Good):
     """Its forward depends on values, so that it cannot be checked without a device."""
 
     def finish(self, x):
@@ -288,7 +288,7 @@ def test_every_check_has_a_wrong_encoder():
 def test_a_forward_that_depends_on_values_is_not_checked_on_a_gpu():
     status = {
         each.check: (each.status, each.reason)
-        for each in run_checks(case("RanksTokensByValue", IMAGES), ranks=False)
+        for each in run_checks(case("BranchesOnValues", IMAGES), ranks=False)
     }
     assert status["follows the model to a gpu"][0] == "skipped"
     assert "depends on values" in status["follows the model to a gpu"][1]

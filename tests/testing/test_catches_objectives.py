@@ -281,7 +281,7 @@ class DeclaredNoise(UndeclaredNoise):
     in_range = False
 
 
-def test_an_evaluator_says_that_it_encodes_noise():
+def test_an_evaluator_must_declare_noisy_input():
     assert failed_checks(evaluator(DeclaredNoise)) == {}
     found = failed_checks(evaluator(UndeclaredNoise))
     assert set(found) == set(WRONG_EVALUATORS)

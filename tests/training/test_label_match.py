@@ -1,11 +1,8 @@
 """A model that goes on training on other data: labels are numbered as the model numbers the classes of the same names."""
 
-import itertools
-
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 import reprkit as rk
 from reprkit.data import Field, Signature, Stream, Tensors
@@ -137,7 +134,7 @@ def test_a_stream_is_matched(model):
     assert [(float(each["x"]), int(each["label"])) for each in matched] == [(2, 2), (1, 1)] * 2
     assert matched.signature["label"].classes == ("ant", "bee", "cow")
     train, _ = matched.split()
-    for step in itertools.islice(rk.loop(model, train, steps=1, batch=2), 1):
+    for step in rk.loop(model, train, steps=1, batch=2):
         assert (step.batch["label"] == step.batch["x"].flatten()).all()
         losses = step.model(step.batch)
         step.backward(losses.total)
@@ -150,4 +147,3 @@ def test_labels_of_the_objectives():
         for name in ("classify(label='kind')", "adversary", "grouped(label='who')", "reconstruction")
     }
     assert list(found.values()) == [{"kind": "classes"}, {"label": "classes"}, {"who": "groups"}, {}]
-    assert isinstance(rk.create("objective", "classify").head, nn.Identity)  # nothing is bound to say so

@@ -166,7 +166,6 @@ def spoiled(rank, out):
     return train(rank, LATENTS[0], out, action="nan", clip=None)
 
 
-@pytest.mark.slow
 def test_a_non_finite_loss_on_one_rank_stops_all(tmp_path):
     first, second = together(2, spoiled, tmp_path)
     assert first[1].startswith("TrainingError: the gradient's norm is nan at step 3"), (

@@ -102,8 +102,16 @@ def test_new_processes_import_nothing_from_the_current_folder(route, trap):
     assert trapped_modules(trap) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("arguments", [("recipes",), ("run", "latent_swap", "--help"), ("plugins",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plugins",),
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in (("recipes",), ("run", "latent_swap", "--help"))
+        ),
+    ],
+)
 def test_command_imports_nothing_from_the_current_folder(arguments, trap):
     command = Path(sysconfig.get_path("scripts")) / "reprkit"
     done = start(trap, str(command), *arguments)

@@ -74,7 +74,6 @@ def test_clean_factors_leak_nothing(monkeypatch):
     assert found["input"]["pooled"] == found["input"]["frame"] == 1.0
 
 
-@pytest.mark.slow
 def test_swapped_factors_leak_everything(monkeypatch):
     found = measured(lambda batch: batch["x"], lambda batch: batch["x"].mean(1, keepdim=True), monkeypatch)
     assert found["content"]["pooled"] == found["content"]["frame"] == found["content"]["linear"] == 1.0

@@ -22,7 +22,7 @@ def test_arrays_of_every_type_are_read(tmp_path, kind):
         np.testing.assert_array_equal(found, array)
 
 
-def test_files_that_are_damaged_or_none_are_refused(tmp_path):
+def test_damaged_missing_and_other_files_are_refused(tmp_path):
     whole = idx_bytes(np.arange(24, dtype=np.uint8).reshape(2, 3, 4))
     packed = gzip.compress(whole)
     huge = whole[:4] + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1) + whole[16:]

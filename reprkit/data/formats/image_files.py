@@ -116,7 +116,7 @@ def read_image(
     """
     from PIL import Image, ImageOps
 
-    reduced, content = False, b""
+    reduced = False
     if isinstance(file, Image.Image):
         upright = ImageOps.exif_transpose(file)
     else:
@@ -124,9 +124,11 @@ def read_image(
         with Image.open(file) as opened:
             reduced = _is_reduced(opened)
             if reduced and range is not None:
-                if opened.format == "PNG":
-                    content = _content(file)
-                deep = _decode_16_bit_colors(content)
+                if opened.format != "PNG":
+                    raise DataError(
+                        "it has 16-bit colors, of which Pillow decodes 8 bits: convert it to PNG or to arrays"
+                    )
+                deep = _decode_16_bit_colors(_content(file))
                 return _to_levels(deep if not gray else deep @ _LUMA, size, fit, gray, range)
             opened.load()
             upright = ImageOps.exif_transpose(opened)
@@ -217,12 +219,8 @@ def _decode_16_bit_colors(png: bytes) -> np.ndarray:
     """Return the colors of a PNG file of 16 bits, upright and on white, float32 (h w 3) from 0 to 65535.
 
     Raises:
-        DataError: no such file, or torchvision, which decodes it, is not installed.
+        DataError: torchvision, which decodes it, is not installed.
     """
-    if not png:
-        raise DataError(
-            "it has 16-bit colors, of which Pillow decodes 8 bits: convert it to PNG or to arrays"
-        )
     try:
         from torchvision.io import ImageReadMode, decode_png
     except (ImportError, OSError, RuntimeError) as error:

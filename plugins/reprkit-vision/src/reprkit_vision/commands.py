@@ -108,8 +108,8 @@ def fetch_package(source: Source, target: Path, deb: Path | None = None) -> int:
                 raise ReprkitError(
                     f"{deb.name} has no {source.images} in the expected folders: is it a recent {source.package}?"
                 )
-            for license_file in (work / "unpacked").rglob("copyright"):
-                shutil.copy(license_file, fresh / "copyright")
+            for number, license_file in enumerate(sorted((work / "unpacked").rglob("copyright"))):
+                shutil.copy(license_file, fresh / (f"copyright-{number}" if number else "copyright"))
             if target.exists():
                 target.rename(work / "old")
             fresh.rename(target)

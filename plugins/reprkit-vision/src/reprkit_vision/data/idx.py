@@ -93,15 +93,19 @@ def _read_part(images: Path, labels: Path | None) -> tuple[np.ndarray, np.ndarra
         raise DataError(
             f"{images} holds {pixels.dtype} values of shape {pixels.shape}; images are uint8 (n h w) or (n h w c)"
         )
+    if not len(pixels):
+        raise DataError(f"{images} holds no images")
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     if labels is None:
         return pixels, None
     numbers = read_idx(labels)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or (numbers < 0).any():
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
         raise DataError(
             f"{labels} holds {numbers.dtype} values of shape {numbers.shape}; labels are integers (n,) from 0"
         )
+    if (numbers < 0).any():
+        raise DataError(f"{labels} holds the label {numbers.min()}; labels count from 0")
     if len(numbers) != len(pixels):
         raise DataError(f"{images} has {len(pixels)} images, and {labels} {len(numbers)} labels")
     return pixels, numbers.astype(np.int64)
