@@ -100,6 +100,10 @@ def command(
 
     loaded = load_model(model, device)
     inputs = model_input(loaded, data)
+    if explain or maps is not None:  # refused before the work
+        one = anomaly_contributions(loaded, inputs.subset([0]), score.value, batch=1, seed=seed)
+        if explain:
+            one.frame(explain)
     known = None if fit_on is None else model_input(loaded, [fit_on])
     arguments: dict[str, Any] = {} if k is None else {"k": k}
     arguments |= {} if prior is None else {"prior": str(prior)}

@@ -145,8 +145,10 @@ def test_columns_and_maps_that_explain_scores(run, models, digits, tmp_path):
     top = json.loads(printed)["top"]
     assert np.load(maps).shape == (2, 8, 8)
     np.testing.assert_allclose(np.load(maps).sum((1, 2)), [row["score"] for row in top], rtol=1e-5)
-    code, _, err = run("score", models["gaussian"], reference, "--explain", 2)
+    scores = tmp_path / "scores.csv"
+    code, _, err = run("score", models["gaussian"], reference, "--explain", 2, "--out", scores)
     assert (code, "only the columns of rows have names" in err) == (1, True)
+    assert not scores.exists(), "it is refused before the work"
     code, _, err = run(
         "score", models["gaussian"], reference, "--score", "code-nll", "--maps", tmp_path / "a.npy"
     )
