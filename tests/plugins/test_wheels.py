@@ -56,7 +56,7 @@ def python(wheels, tmp_path_factory):
 @pytest.mark.slow
 def test_wheels_have_one_version_and_what_they_need(wheels):
     assert [wheel.name.split("-py3")[0] for wheel in wheels] == [
-        "reprkit-0.2.0", "reprkit_audio-0.2.0", "reprkit_text-0.2.0", "reprkit_vision-0.2.0",
+        "reprkit-0.2.0", "reprkit_audio-0.2.0", "reprkit_compress-0.2.0", "reprkit_text-0.2.0", "reprkit_vision-0.2.0",
     ]  # fmt: skip
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:

@@ -1,0 +1,1 @@
+"""Learned compression for reprkit: transforms, entropy models, standard codecs and rate-distortion curves."""
