@@ -216,6 +216,29 @@ def test_equal_transcripts_are_in_one_part():
     )
 
 
+def test_a_speaker_of_few_shared_texts_is_in_every_part(tmp_path):
+    from reprkit_audio.data.clips import Clip
+    from reprkit_audio.data.division import Division, assign_by_identity, assign_parts
+
+    def clip(speaker, text):
+        return Clip(path=tmp_path / f"{speaker}{text}.wav", speaker=speaker, text=f"Text {text}")
+
+    many = [clip(speaker, text) for speaker in ("ann", "bob") for text in range(40)]
+    clips = many + [clip("cyd", text) for text in (1, 2, 3)]
+    names = [each.text for each in clips]
+    for seed in range(10):
+        for valid in (True, False):
+            division = Division(seed, valid, 0.1, 0.1)
+            for parts in (assign_parts(clips, division), assign_by_identity(clips, names, division)):
+                found = dict(zip(names, parts, strict=True))
+                assert [found[name] for name in names] == parts  # all clips of a text are in one part
+                for speaker in ("ann", "bob", "cyd"):
+                    own = {part for each, part in zip(clips, parts, strict=True) if each.speaker == speaker}
+                    assert own == {"train", "test", *(["valid"] if valid else [])}
+    with pytest.raises(DataError, match="speaker 'cyd' has too few clips in the .* part"):
+        assign_parts([*many, clip("cyd", 1)], Division(0, True, 0.1, 0.1))
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_further_clips_change_no_others_part(shared, tmp_path):
     from reprkit_audio.data.clips import Clip

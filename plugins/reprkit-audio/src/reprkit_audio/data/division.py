@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +78,7 @@ def assign_parts(clips: Sequence[Clip], division: Division) -> list[str]:
         part = dict.fromkeys(order[:test], "test") | dict.fromkeys(order[test : test + held], "valid")
         for number, text in zip(numbers, texts, strict=True):
             parts[number] = part.get(text, "train")
-    _check_every_speaker(clips, parts, valid)
-    return parts
+    return _cover_every_speaker(clips, names, parts, valid)
 
 
 def assign_by_identity(clips: Sequence[Clip], identities: Sequence[str], division: Division) -> list[str]:
@@ -110,9 +111,7 @@ def assign_by_identity(clips: Sequence[Clip], identities: Sequence[str], divisio
         except DataError as error:
             raise DataError(f"speaker {speaker!r}: {error}" if speaker else str(error)) from error
         part_of |= {names[at]: part for part, indices in parts.items() for at in indices.tolist()}
-    assigned = [part_of[name] for name in identities]
-    _check_every_speaker(clips, assigned, valid)
-    return assigned
+    return _cover_every_speaker(clips, identities, [part_of[name] for name in identities], valid)
 
 
 def split_identities(names: Sequence[str], division: Division) -> dict[str, Tensor]:
@@ -149,17 +148,61 @@ def _text_names(clips: Sequence[Clip]) -> list[str]:
     return names
 
 
-def _check_every_speaker(clips: Sequence[Clip], parts: Sequence[str], valid: bool) -> None:
-    """Check that every speaker is in every part.
+def _cover_every_speaker(
+    clips: Sequence[Clip], texts: Sequence[str], parts: list[str], valid: bool
+) -> list[str]:
+    """Move texts to the parts in which a speaker has none.
+
+    Speakers of few and shared texts may miss a part by chance.  A division in which nobody misses a part stays as it is.
 
     Raises:
-        DataError: a speaker who is not.
+        DataError: a speaker who has too few texts.
     """
-    present = {(clip.speaker, part) for clip, part in zip(clips, parts, strict=True)}
-    for speaker in sorted({clip.speaker for clip in clips}):
-        for part in PARTS:
-            if (speaker, part) not in present and (valid or part != "valid"):
+    said: dict[str, list[str]] = {}  # speaker -> texts, in an order that does not depend on other clips
+    for speaker, text in sorted({(clip.speaker, text) for clip, text in zip(clips, texts, strict=True)}):
+        said.setdefault(speaker, []).append(text)
+    for own in said.values():
+        own.sort(key=lambda text: zlib.crc32(text.encode()))
+    part_of = dict(zip(texts, parts, strict=True))
+    # Test first, so that it hardly depends on whether there is a valid part.
+    tested = {text: "test" if part == "test" else "train" for text, part in part_of.items()}
+    _fill(said, tested, {"train": 1 + valid, "test": 1})
+    rest = {
+        text: "train" if part_of[text] == "test" else part_of[text]
+        for text in texts
+        if tested[text] == "train"
+    }
+    _fill(
+        {speaker: [text for text in own if text in rest] for speaker, own in said.items()},
+        rest,
+        {"train": 1, "valid": 1} if valid else {"train": 1},
+    )
+    return [rest.get(text, "test") for text in texts]
+
+
+def _fill(said: Mapping[str, list[str]], part_of: dict[str, str], least: Mapping[str, int]) -> None:
+    """Move texts between parts until each speaker has ``least`` in each.
+
+    Raises:
+        DataError: a speaker for whom no text can be moved without a loss for another one.
+    """
+
+    def count(speaker: str, part: str) -> int:
+        return sum(part_of[text] == part for text in said[speaker])
+
+    for part, speaker in itertools.product(least, said):
+        while count(speaker, part) < least[part]:
+            sharing = {text: [each for each in said if text in said[each]] for text in said[speaker]}
+            movable = (
+                text
+                for text in said[speaker]
+                if (found := part_of[text]) != part
+                and all(count(each, found) > least[found] for each in sharing[text])
+            )
+            text = next(movable, None)
+            if text is None:
                 raise DataError(
-                    f"speaker {speaker!r} has no clip in the {part} part: its texts are other speakers'\n"
-                    "  use another seed, larger shares, or leave the speaker out (speakers=)"
+                    f"speaker {speaker!r} has too few clips in the {part} part: its texts are few, or other speakers'\n"
+                    "  use another seed or other shares, add clips of this speaker, or leave the speaker out (speakers=)"
                 )
+            part_of[text] = part
