@@ -12,6 +12,7 @@ from reprkit_audio.conversion import convert, convert_file
 from reprkit_audio.converter import Converter
 from reprkit_audio.frontends import frontend
 from reprkit_audio.global_variance import envelope_deviation, restore_deviation
+from reprkit_audio.neighbors import FramePool
 from reprkit_audio.streaming import crossfade, windows
 from reprkit_audio.vocoders import vocoder
 from reprkit_audio.waveforms import LevelMeter, active_level, matching_gain
@@ -149,6 +150,58 @@ def test_several_targets_are_averaged(root):
     assert (
         conversion.extract_voice(made, pair).code.z.shape == each[0].shape
     )  # a pair is one recording, not two
+
+
+def test_nearest_frames_are_found_by_cosine():
+    generator = torch.Generator().manual_seed(0)
+    contents = [torch.randn(n, 5, generator=generator) for n in (7, 4)]
+    frames = [
+        torch.randn(t, 3, generator=generator) for t in (14, 7)
+    ]  # the last token of the second covers one frame
+    pool = FramePool.of(contents, frames, 2)
+    wanted = torch.randn(1500, 5, generator=generator)  # more than a block
+    found = pool.nearest(wanted, 3)
+    blocks = torch.cat([frames[0].view(7, 2, 3), torch.cat([frames[1], frames[1][-1:]]).view(4, 2, 3)])
+    cosine = torch.cosine_similarity(wanted[:, None], torch.cat(contents)[None], dim=-1)
+    for row in (0, 1023, 1024, 1499):
+        expected = blocks[cosine[row].sort(descending=True).indices[:3]].mean(0)
+        assert torch.allclose(found[row], expected, atol=1e-6)
+    assert torch.allclose(pool.nearest(wanted[:1], 99)[0], blocks.mean(0), atol=1e-6)  # there are eleven
+
+
+@pytest.mark.parametrize("parts", [ADAIN, NECK])
+def test_neighbors_replace_the_envelope_by_the_targets_own(root, parts):
+    model = built(root, parts)
+    made = Converter(model, neighbors=1, spread=False)
+    analyzed = [made.front.analyze(sound.read(root / "bob" / f"{take}.wav", RATE)) for take in range(3)]
+    source = analyzed[1]
+    decoded = Converter(model, spread=False).convert(source, made.voice(analyzed)).frames
+    # The source is among the target's recordings, so that its own tokens are the nearest.
+    own = made.convert(source, made.voice(analyzed)).frames
+    assert torch.allclose(own[:, 1:], source.frames[:, 1:], atol=1e-6)
+    assert torch.equal(own[:, 0], decoded[:, 0])  # the level
+    without = made.convert(source, made.voice([analyzed[0], analyzed[2]])).frames
+    assert not torch.allclose(without[:, 1:], source.frames[:, 1:], atol=0.1)
+    half = Converter(model, neighbors=1, blend=0.5, spread=False)
+    mixed = half.convert(source, half.voice(analyzed)).frames
+    assert torch.allclose(mixed, (own + decoded) / 2, atol=1e-5)
+
+
+def test_neighbors_that_are_not_possible_raise(root):
+    model = built(root)
+    with pytest.raises(PartArgumentError, match="0 for none, not -1"):
+        Converter(model, neighbors=-1)
+    with pytest.raises(PartArgumentError, match="blend is a share"):
+        Converter(model, neighbors=1, blend=0.0)
+    made, plain = Converter(model, neighbors=2), Converter(model)
+    source = made.front.analyze(voice(0.5)[0])
+    with pytest.raises(DataError, match="extracted by a converter without neighbors"):
+        made.convert(source, plain.voice([source]))
+    with pytest.raises(BuildError, match="neighbors=4"):
+        plain.content(source.frames)
+    pooled = {**ADAIN["factors"], "content": rk.factor("voice(width=8, depth=1, layers=0)", pool=True)}
+    with pytest.raises(BuildError, match="one factor of content that is not pooled; this model has: none"):
+        Converter(built(root, factors=pooled), neighbors=2)
 
 
 @pytest.mark.parametrize("size", [7, 100, 1000])
@@ -359,6 +412,24 @@ def test_the_command_converts(root, tmp_path, capsys):
     assert left.value.code == 0
     assert "out.ogg: 0.6 s" in capsys.readouterr().out
     assert sound.duration(out) == pytest.approx(0.6)
+    for flags, same in ((["--neighbors", "0"], True), (["--neighbors", "2", "--blend", "0.9"], False)):
+        with pytest.raises(SystemExit) as left:
+            main(
+                [
+                    "voice",
+                    "convert",
+                    str(tmp_path / "model"),
+                    source,
+                    *targets,
+                    "-o",
+                    f"{out}.wav",
+                    "--overwrite",
+                ]
+                + flags
+            )
+        assert left.value.code == 0
+        expected = convert(str(tmp_path / "model"), source, targets)[0]
+        assert torch.allclose(sound.read(f"{out}.wav", RATE), expected, atol=1e-3) == same
     with pytest.raises(SystemExit) as left:
         main(["voice", "convert", str(tmp_path / "none"), source, targets[0]])
     assert left.value.code == 1

@@ -221,6 +221,11 @@ def test_spoken_pairs_are_balanced_over_languages(tmp_path, monkeypatch):
     english = spoken_pairs(data, 9, ("en",), 1, 0, 0.3)
     assert [clips[each.source].language for each in english] == ["en"] * 4  # one of five has no words
     assert spoken_pairs(data, 9, ("xx",), 1, 0, 0.3) == []
+    everything = spoken_pairs(data, 9, ("en", "it"), 9, 0, 0.3)
+    for each in everything:  # all say "both say 0" in their first take
+        same = [n for n in each.prompts if clips[n].text == clips[each.source].text]
+        assert [n for n in same if clips[n].language == clips[each.source].language] == []
+    assert any(clips[each.source].text == "both say 0" for each in everything)
     to_bob = spoken_pairs(data, 9, ("en", "it"), 1, 0, 0.3, ("bob",))
     assert to_bob
     assert {data.speakers[each.target] for each in to_bob} == {"bob"}

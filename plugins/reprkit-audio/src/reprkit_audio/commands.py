@@ -39,6 +39,17 @@ def convert(
             help="Scale the envelope to the target's standard deviation, since decoded envelopes are too smooth."
         ),
     ] = True,
+    neighbors: Annotated[
+        int,
+        typer.Option(
+            help="Nearest neighbors, in content, of each moment among the target's own; their mean envelope is taken. "
+            "Give a minute of the target's speech or more; 0 for none.",
+            show_default=False,
+        ),
+    ] = 0,
+    blend: Annotated[
+        float, typer.Option(help="Share of the neighbors' envelope; the rest is the decoder's.")
+    ] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     language: Annotated[
         str | None,
@@ -61,7 +72,16 @@ def convert(
     with warnings.catch_warnings():
         warnings.showwarning = _print_warning
         seconds = convert_file(
-            model, source, target, out, vocoder=vocoder, spread=spread, language=language, overwrite=overwrite
+            model,
+            source,
+            target,
+            out,
+            vocoder=vocoder,
+            spread=spread,
+            neighbors=neighbors,
+            blend=blend,
+            language=language,
+            overwrite=overwrite,
         )
     print(f"{out}: {seconds:.1f} s")
 

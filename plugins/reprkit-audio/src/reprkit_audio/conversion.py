@@ -39,6 +39,8 @@ def convert(
     *,
     vocoder: str | Vocoder | None = None,
     spread: bool = True,
+    neighbors: int = 0,
+    blend: float = 1.0,
     language: str | None = None,
 ) -> tuple[Wave, int]:
     """Convert ``source`` to the voice of ``target``: a waveform (samples,), as long as the source, and its rate in Hz.
@@ -53,6 +55,8 @@ def convert(
         target: the same, or several of them, whose voices are averaged.  Only the first minute of each is used.
         vocoder: a reference; if None, the one for the model's frames that needs no training.
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
+        neighbors: see ``reprkit_audio.converter.Converter``: the envelope is made of the target's own frames; 0 for none.
+        blend: share of the neighbors' envelope.
         language: of the source, such as "it"; compared with the model's languages.
 
     Warns:
@@ -64,7 +68,7 @@ def convert(
         DataError: no sound, silence, less than 0.1 s, or a target without a voiced frame where the pitch is to be converted.
         PartArgumentError: a vocoder that does not fit the model's frames.
     """
-    converter = Converter(model, vocoder=vocoder, spread=spread)
+    converter = Converter(model, vocoder=vocoder, spread=spread, neighbors=neighbors, blend=blend)
     targets = _read_targets(converter, target)
     wave = _read_recording(source, converter.rate, "the source")
     _warn_outside_training(converter, wave, targets, language)
@@ -83,6 +87,8 @@ def convert_file(
     *,
     vocoder: str | Vocoder | None = None,
     spread: bool = True,
+    neighbors: int = 0,
+    blend: float = 1.0,
     language: str | None = None,
     overwrite: bool = False,
 ) -> float:
@@ -99,6 +105,8 @@ def convert_file(
         out: the file to write.
         vocoder: see ``convert``.
         spread: see ``convert``.
+        neighbors: see ``convert``.
+        blend: see ``convert``.
         language: see ``convert``.
         overwrite: whether to replace ``out`` if it exists.
 
@@ -107,7 +115,7 @@ def convert_file(
             file that cannot be written.
     """
     require_absent(Path(out).expanduser(), overwrite, DataError)
-    converter = Converter(model, vocoder=vocoder, spread=spread)
+    converter = Converter(model, vocoder=vocoder, spread=spread, neighbors=neighbors, blend=blend)
     targets = _read_targets(converter, target)
     if sound.duration(source) <= TARGET_SECONDS:
         wave = _read_recording(source, converter.rate, "the source")

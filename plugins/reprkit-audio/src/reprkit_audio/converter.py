@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -12,15 +14,20 @@ from torch import Tensor
 
 from reprkit import Code, Codes, Model, load
 from reprkit.errors import BuildError, DataError, nearest
+from reprkit.interfaces import require
 from reprkit.utils.modes import eval_mode
 from reprkit_audio import vocoders
 from reprkit_audio.frontends import FrontEnd, Sound, frontend
 from reprkit_audio.global_variance import envelope_deviation, restore_deviation
 from reprkit_audio.learned_voices import LearnedVoices, read_learned_voices
+from reprkit_audio.neighbors import FramePool
 from reprkit_audio.prosody import PitchStatistics, convert_pitch, pitch_statistics
 from reprkit_audio.streaming import Wave, crossfade, windows
 from reprkit_audio.vocoders import Vocoder
 from reprkit_audio.waveforms import is_silent
+
+if TYPE_CHECKING:
+    from reprkit.models.factor import Factor
 
 WINDOW_SECONDS = 30.0  # seconds that are converted in one go
 TARGET_SECONDS = 60.0  # seconds of a target, and of a long source for its pitch
@@ -34,11 +41,13 @@ class Voice:
         code: of factor ``speaker``, one example (1 1 d); for several recordings, their mean.
         deviation: of the envelope's coefficients (c); None where the front end has none.
         pitch: mean and standard deviation; None where the front end extracts no pitch.
+        pool: the recordings' frames, to be found by their content; None without ``neighbors``.
     """
 
     code: Code
     deviation: Float[Tensor, " c"] | None = None
     pitch: PitchStatistics | None = None
+    pool: FramePool | None = None
 
 
 class Converter:
@@ -51,11 +60,15 @@ class Converter:
         model: a model with a factor ``speaker`` and another one, or the folder of one.
         vocoder: a reference; if None, the one for the model's frames that needs no training.
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
+        neighbors: nearest neighbors of a token of the source among the tokens of the target's recordings, by the content before
+            it is quantized; 0 for none.  The decoded envelope is replaced by the mean of theirs, after kNN-VC (Baas et al. 2023,
+            arXiv 2305.18975); the level stays the decoded one.  A minute of the target's speech and more is needed.
+        blend: share of the neighbors' envelope in the result, over 0 and at most 1; the rest is the decoded one.
         device: where to run a model that is loaded here; a GPU when there is one.
 
     Raises:
-        BuildError: the model cannot convert.
-        PartArgumentError: a vocoder that does not fit its frames.
+        BuildError: the model cannot convert, or with ``neighbors`` has no single factor of content tokens.
+        PartArgumentError: a vocoder that does not fit its frames, negative neighbors, or ``blend`` out of its range.
     """
 
     def __init__(
@@ -64,8 +77,12 @@ class Converter:
         *,
         vocoder: str | Vocoder | None = None,
         spread: bool = True,
+        neighbors: int = 0,
+        blend: float = 1.0,
         device: str | None = None,
     ) -> None:
+        require(neighbors >= 0, f"neighbors is a number of tokens, 0 for none, not {neighbors}")
+        require(0 < blend <= 1, f"blend is a share of over 0 and at most 1, not {blend:g}")
         self.learned: LearnedVoices | None = None
         if not isinstance(model, Model):
             self.learned = read_learned_voices(os.fspath(model))
@@ -73,6 +90,9 @@ class Converter:
             model = load(os.fspath(model)).to(device)
         self.model, self.front = model, _front_end_of(model)
         self.vocoder, self.spread = vocoders.vocoder(vocoder, form=self.front), spread
+        self.neighbors, self.blend = neighbors, blend
+        self._content = _content_factor(model) if neighbors else None
+        self._stride = 0 if self._content is None else _frames_per_token(self._content, self.front.channels)
 
     @property
     def rate(self) -> int:
@@ -92,7 +112,12 @@ class Converter:
             pitch = _pitch_statistics(sounds)
         except DataError as error:
             raise DataError(f"the target: {error}") from error
-        return Voice(code=code, deviation=envelope_deviation(self.front, *sounds), pitch=pitch)
+        return Voice(
+            code=code,
+            deviation=envelope_deviation(self.front, *sounds),
+            pitch=pitch,
+            pool=self._frame_pool(sounds) if self.neighbors else None,
+        )
 
     def pitch(self, wave: Wave) -> PitchStatistics | None:
         """Pitch statistics of a source's first minute; None where no frame is voiced, or the front end extracts no pitch."""
@@ -132,10 +157,13 @@ class Converter:
 
         Raises:
             BuildError: the decoder returns another number of frames than requested.
+            DataError: with ``neighbors``, a voice that was extracted without.
         """
         with eval_mode(self.model), torch.no_grad():
             codes = self.encode(source.frames)
             frames = self.decode(codes | {"speaker": voice.code}, len(source.frames))
+        if self.neighbors:
+            frames = self._blend_neighbors(source.frames, frames, voice)
         converted = replace(source, frames=frames)
         if self.spread:
             converted = replace(converted, frames=restore_deviation(self.front, converted, voice.deviation))
@@ -168,6 +196,38 @@ class Converter:
         """Synthesize a waveform, cut or zero-padded to ``samples`` samples; ``limit`` as for ``Vocoder.synthesize``."""
         wave = self.vocoder.synthesize(converted, limit=limit)[:samples]
         return torch.nn.functional.pad(wave, (0, samples - len(wave)))
+
+    def content(self, frames: Float[Tensor, "t c"]) -> Float[Tensor, "n d"]:
+        """What the content's latent reads, before it is quantized or sampled, of one utterance; on the CPU.
+
+        Raises:
+            BuildError: the converter has no ``neighbors``.
+        """
+        if self._content is None:
+            raise BuildError("content is that of the neighbors: Converter(model, neighbors=4)")
+        factor, condition = self._content, None
+        with eval_mode(self.model), torch.no_grad():
+            if factor.condition is not None:
+                condition = self.encode(frames, (factor.condition,))[factor.condition]
+            batch = self.model.to_device({factor.input: frames[None].float()})
+            return factor.features(batch, condition=condition).x[0].float().cpu()
+
+    def _frame_pool(self, sounds: Sequence[Sound]) -> FramePool:
+        frames = [each.frames for each in sounds]
+        return FramePool.of([self.content(each) for each in frames], frames, self._stride)
+
+    def _blend_neighbors(
+        self, source: Float[Tensor, "t c"], decoded: Float[Tensor, "t c"], voice: Voice
+    ) -> Float[Tensor, "t c"]:
+        """Decoded frames with the envelope of the target's nearest ones; the level stays."""
+        if voice.pool is None:
+            raise DataError(
+                "the voice was extracted by a converter without neighbors, so it has no frames to choose from: extract it again"
+            )
+        found = voice.pool.nearest(self.content(source), self.neighbors).flatten(0, 1)[: len(decoded)]
+        mixed, shape = decoded.clone(), self.front.shape or slice(None)
+        mixed[:, shape] = (1 - self.blend) * decoded[:, shape] + self.blend * found[:, shape]
+        return mixed
 
     def _convert_block(self, wave: Wave, voice: Voice, source: PitchStatistics | None) -> Wave:
         if is_silent(wave):
@@ -204,6 +264,35 @@ def _front_end_of(model: Model) -> FrontEnd:
             f"...); the front ends of its fields: {', '.join(sorted(map(str, {form, *forms})))}"
         )
     return frontend(form)
+
+
+def _content_factor(model: Model) -> Factor:
+    """The only factor beside the speaker whose code has a token for every few frames.
+
+    Raises:
+        BuildError: there is none, or several.
+    """
+    found = [factor for name, factor in model.factors.items() if name != "speaker" and not factor.pool]
+    if len(found) != 1:
+        names = ", ".join(factor.name for factor in found) or "none"
+        raise BuildError(f"neighbors need one factor of content that is not pooled; this model has: {names}")
+    return found[0]
+
+
+def _frames_per_token(factor: Factor, channels: int) -> int:
+    """Frames that a token covers.
+
+    Raises:
+        BuildError: tokens do not cover equally many frames.
+    """
+    counts = [factor.count({factor.input: torch.zeros(1, frames, channels)}) for frames in (1, 1000, 1024)]
+    stride = 1024 // counts[2]
+    if counts != [math.ceil(frames / stride) for frames in (1, 1000, 1024)]:
+        raise BuildError(
+            f"neighbors need a content factor whose tokens cover equally many frames; {factor.name} has {counts[1]} tokens for "
+            "1000 frames"
+        )
+    return stride
 
 
 def _pitch_statistics(sounds: Sequence[Sound]) -> PitchStatistics | None:

@@ -151,7 +151,8 @@ def spoken_pairs(
 ) -> list[ConversionPair]:
     """Choose conversions whose words are recognized: at most ``clips`` utterances with a known text in each language.
 
-    The targets of a language's utterances take turns among all other speakers.
+    The targets of a language's utterances take turns among all other speakers.  No prompt says the source's words, so that its
+    frames are no answer.
 
     Args:
         data: the utterances.
@@ -175,6 +176,14 @@ def spoken_pairs(
             clip = data.clips[number]
             if normalize_text(clip.text or "") and (languages is None or clip.language in languages):
                 by_language.setdefault(clip.language, []).append((label, number))
+    texts = [_text_id(clip) for clip in data.clips]
+
+    def others_than(numbers: Sequence[int], source: int) -> list[int]:
+        """Those that say other words; all but the source where there are none."""
+        rest = [number for number in numbers if number != source]
+        said = texts[source]
+        return [n for n in rest if said is None or texts[n] != said] or rest
+
     chosen = []
     for language in sorted(by_language, key=str):
         rows = by_language[language]
@@ -188,8 +197,8 @@ def spoken_pairs(
                         source=source,
                         speaker=speaker,
                         target=target,
-                        prompts=_draw_prompts(known[target], source, prompts, generator),
-                        own=_draw_prompts(known[speaker], source, prompts, generator),
+                        prompts=_draw_prompts(others_than(known[target], source), prompts, generator),
+                        own=_draw_prompts(others_than(known[speaker], source), prompts, generator),
                     )
                 )
     return chosen
@@ -207,12 +216,9 @@ def _target_labels(data: UtteranceDataset, known: Iterable[int], targets: Sequen
     return [label for name, label in available.items() if targets is None or name in targets]
 
 
-def _draw_prompts(
-    numbers: Sequence[int], source: int, count: int, generator: np.random.Generator
-) -> tuple[int, ...]:
-    """Draw ``count`` of a speaker's utterances, never the source itself."""
-    others = [number for number in numbers if number != source]
-    return tuple(generator.permutation(others)[:count].tolist())
+def _draw_prompts(numbers: Sequence[int], count: int, generator: np.random.Generator) -> tuple[int, ...]:
+    """Draw ``count`` of the utterances, or all where there are fewer."""
+    return tuple(generator.permutation(numbers)[:count].tolist())
 
 
 def _text_id(clip: Clip) -> tuple[str, str | None] | None:

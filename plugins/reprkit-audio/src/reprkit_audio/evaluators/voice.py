@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
@@ -77,6 +78,9 @@ class Voice(Evaluator):
         prompts: utterances from which the target's voice is extracted; 1 is one-shot.
         vocoder: a reference; if None, the one for the model's frames that needs no training.
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
+        neighbors: nearest tokens among those of the target's prompts, whose mean envelope replaces the decoded one
+            (``reprkit_audio.converter.Converter``); 0 for none.  Give 20 ``prompts`` or more.
+        blend: share of the neighbors' envelope.
         words: whether to recognize words and to rate the quality; if None, a model that is not installed is left out with a
             warning.
         clips: the most utterances of a language whose words are recognized, five seconds a version of each on one core.
@@ -103,6 +107,8 @@ class Voice(Evaluator):
         prompts: Count = 1,
         vocoder: str | None = None,
         spread: bool = True,
+        neighbors: CountOrZero = 0,
+        blend: Annotated[float, Gt(0), Le(1)] = 1.0,
         words: bool | None = None,
         clips: Count = 4,
         languages: str | tuple[str, ...] | None = None,
@@ -117,6 +123,7 @@ class Voice(Evaluator):
         super().__init__()
         self.pairs, self.prompts, self.enroll, self.order = pairs, prompts, enroll, order
         self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
+        self.neighbors, self.blend = neighbors, float(blend)
         self.clips, self.languages = clips, (languages,) if isinstance(languages, str) else languages
         self.targets = (targets,) if isinstance(targets, str) else targets
         self.rated, self.examples, self.seed = rated, examples, seed
@@ -131,7 +138,9 @@ class Voice(Evaluator):
             DataError: data that is not speech of at least two speakers, or has another front end than the model; unknown targets.
             ReprkitError: Resemblyzer is not installed, or with ``words=True`` Whisper.
         """
-        converter = Converter(model, vocoder=self.vocoder, spread=self.spread)
+        converter = Converter(
+            model, vocoder=self.vocoder, spread=self.spread, neighbors=self.neighbors, blend=self.blend
+        )
         speech = check_utterances(data, "voice")
         if speech.frontend != converter.front:
             raise DataError(
