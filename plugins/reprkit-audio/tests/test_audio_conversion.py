@@ -187,6 +187,26 @@ def test_neighbors_replace_the_envelope_by_the_targets_own(root, parts):
     assert torch.allclose(mixed, (own + decoded) / 2, atol=1e-5)
 
 
+@pytest.mark.parametrize("parts", [ADAIN, NECK])
+def test_strength_scales_the_mean_difference_from_the_own_voice(root, parts):
+    model = built(root, parts)
+    plain = Converter(model, spread=False)
+    source = plain.front.analyze(sound.read(root / "ann" / "1.wav", RATE))
+    target = plain.voice([plain.front.analyze(sound.read(root / "bob" / "0.wav", RATE))])
+    own = plain.convert(source, plain.voice([source])).frames
+    one = plain.convert(source, target).frames
+    assert not torch.allclose(own[:, 1:].mean(0), one[:, 1:].mean(0), atol=1e-3)
+    for strength in (0.0, 0.5, 1.0, 2.5):
+        made = Converter(model, spread=False, strength=strength).convert(source, target).frames
+        expected = (1 - strength) * own[:, 1:].mean(0) + strength * one[:, 1:].mean(0)
+        assert torch.allclose(made[:, 1:].mean(0), expected, atol=1e-4)
+        assert torch.equal(made[:, 0], one[:, 0])  # the level
+        assert torch.allclose(made - made.mean(0), one - one.mean(0), atol=1e-4)  # movements over time
+    for wrong in (-0.1, 4.1):
+        with pytest.raises(PartArgumentError, match="strength is from 0 to 4"):
+            Converter(model, strength=wrong)
+
+
 def test_neighbors_that_are_not_possible_raise(root):
     model = built(root)
     with pytest.raises(PartArgumentError, match="0 for none, not -1"):
@@ -412,21 +432,23 @@ def test_the_command_converts(root, tmp_path, capsys):
     assert left.value.code == 0
     assert "out.ogg: 0.6 s" in capsys.readouterr().out
     assert sound.duration(out) == pytest.approx(0.6)
-    for flags, same in ((["--neighbors", "0"], True), (["--neighbors", "2", "--blend", "0.9"], False)):
+    command = [
+        "voice",
+        "convert",
+        str(tmp_path / "model"),
+        source,
+        *targets,
+        "-o",
+        f"{out}.wav",
+        "--overwrite",
+    ]
+    for flags, same in (
+        (["--neighbors", "0"], True),
+        (["--neighbors", "2", "--blend", "0.9"], False),
+        (["--strength", "3"], False),
+    ):
         with pytest.raises(SystemExit) as left:
-            main(
-                [
-                    "voice",
-                    "convert",
-                    str(tmp_path / "model"),
-                    source,
-                    *targets,
-                    "-o",
-                    f"{out}.wav",
-                    "--overwrite",
-                ]
-                + flags
-            )
+            main([*command, *flags])
         assert left.value.code == 0
         expected = convert(str(tmp_path / "model"), source, targets)[0]
         assert torch.allclose(sound.read(f"{out}.wav", RATE), expected, atol=1e-3) == same

@@ -50,6 +50,12 @@ def convert(
     blend: Annotated[
         float, typer.Option(help="Share of the neighbors' envelope; the rest is the decoder's.")
     ] = 1.0,
+    strength: Annotated[
+        float,
+        typer.Option(
+            help="How far the envelope goes from the source's voice to the target's: 1 as decoded, more exaggerates; at most 4."
+        ),
+    ] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     language: Annotated[
         str | None,
@@ -80,6 +86,7 @@ def convert(
             spread=spread,
             neighbors=neighbors,
             blend=blend,
+            strength=strength,
             language=language,
             overwrite=overwrite,
         )

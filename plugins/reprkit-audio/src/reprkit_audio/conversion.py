@@ -41,6 +41,7 @@ def convert(
     spread: bool = True,
     neighbors: int = 0,
     blend: float = 1.0,
+    strength: float = 1.0,
     language: str | None = None,
 ) -> tuple[Wave, int]:
     """Convert ``source`` to the voice of ``target``: a waveform (samples,), as long as the source, and its rate in Hz.
@@ -57,6 +58,7 @@ def convert(
         spread: whether the converted envelope gets the target's deviation (``reprkit_audio.global_variance``).
         neighbors: see ``reprkit_audio.converter.Converter``: the envelope is made of the target's own frames; 0 for none.
         blend: share of the neighbors' envelope.
+        strength: see ``reprkit_audio.converter.Converter``: above 1 exaggerates the target's voice.
         language: of the source, such as "it"; compared with the model's languages.
 
     Warns:
@@ -68,7 +70,9 @@ def convert(
         DataError: no sound, silence, less than 0.1 s, or a target without a voiced frame where the pitch is to be converted.
         PartArgumentError: a vocoder that does not fit the model's frames.
     """
-    converter = Converter(model, vocoder=vocoder, spread=spread, neighbors=neighbors, blend=blend)
+    converter = Converter(
+        model, vocoder=vocoder, spread=spread, neighbors=neighbors, blend=blend, strength=strength
+    )
     targets = _read_targets(converter, target)
     wave = _read_recording(source, converter.rate, "the source")
     _warn_outside_training(converter, wave, targets, language)
@@ -89,6 +93,7 @@ def convert_file(
     spread: bool = True,
     neighbors: int = 0,
     blend: float = 1.0,
+    strength: float = 1.0,
     language: str | None = None,
     overwrite: bool = False,
 ) -> float:
@@ -107,6 +112,7 @@ def convert_file(
         spread: see ``convert``.
         neighbors: see ``convert``.
         blend: see ``convert``.
+        strength: see ``convert``.
         language: see ``convert``.
         overwrite: whether to replace ``out`` if it exists.
 
@@ -115,7 +121,9 @@ def convert_file(
             file that cannot be written.
     """
     require_absent(Path(out).expanduser(), overwrite, DataError)
-    converter = Converter(model, vocoder=vocoder, spread=spread, neighbors=neighbors, blend=blend)
+    converter = Converter(
+        model, vocoder=vocoder, spread=spread, neighbors=neighbors, blend=blend, strength=strength
+    )
     targets = _read_targets(converter, target)
     if sound.duration(source) <= TARGET_SECONDS:
         wave = _read_recording(source, converter.rate, "the source")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from reprkit.models.factor import Factor
 
 WINDOW_SECONDS = 30.0  # seconds that are converted in one go
+MAX_STRENGTH = 4.0  # beyond, the envelope is none of speech
 TARGET_SECONDS = 60.0  # seconds of a target, and of a long source for its pitch
 
 
@@ -64,11 +65,14 @@ class Converter:
             it is quantized; 0 for none.  The decoded envelope is replaced by the mean of theirs, after kNN-VC (Baas et al. 2023,
             arXiv 2305.18975); the level stays the decoded one.  A minute of the target's speech and more is needed.
         blend: share of the neighbors' envelope in the result, over 0 and at most 1; the rest is the decoded one.
+        strength: how far the mean of the decoded envelope goes from the source's own voice to the target's, 0 to 4: 1 leaves it as
+            decoded, more extrapolates, as guidance does (Ho and Salimans 2022, arXiv 2207.12598), where the decoder converts by
+            halves.  Movements over time, which carry the words, stay as decoded.
         device: where to run a model that is loaded here; a GPU when there is one.
 
     Raises:
         BuildError: the model cannot convert, or with ``neighbors`` has no single factor of content tokens.
-        PartArgumentError: a vocoder that does not fit its frames, negative neighbors, or ``blend`` out of its range.
+        PartArgumentError: a vocoder that does not fit its frames, negative neighbors, ``blend`` or ``strength`` out of its range.
     """
 
     def __init__(
@@ -79,10 +83,12 @@ class Converter:
         spread: bool = True,
         neighbors: int = 0,
         blend: float = 1.0,
+        strength: float = 1.0,
         device: str | None = None,
     ) -> None:
         require(neighbors >= 0, f"neighbors is a number of tokens, 0 for none, not {neighbors}")
         require(0 < blend <= 1, f"blend is a share of over 0 and at most 1, not {blend:g}")
+        require(0 <= strength <= MAX_STRENGTH, f"strength is from 0 to {MAX_STRENGTH:g}, not {strength:g}")
         self.learned: LearnedVoices | None = None
         if not isinstance(model, Model):
             self.learned = read_learned_voices(os.fspath(model))
@@ -90,7 +96,7 @@ class Converter:
             model = load(os.fspath(model)).to(device)
         self.model, self.front = model, _front_end_of(model)
         self.vocoder, self.spread = vocoders.vocoder(vocoder, form=self.front), spread
-        self.neighbors, self.blend = neighbors, blend
+        self.neighbors, self.blend, self.strength = neighbors, blend, strength
         self._content = _content_factor(model) if neighbors else None
         self._stride = 0 if self._content is None else _frames_per_token(self._content, self.front.channels)
 
@@ -162,6 +168,8 @@ class Converter:
         with eval_mode(self.model), torch.no_grad():
             codes = self.encode(source.frames)
             frames = self.decode(codes | {"speaker": voice.code}, len(source.frames))
+            if self.strength != 1:
+                frames = self._extrapolate(frames, self.decode(codes, len(source.frames)))
         if self.neighbors:
             frames = self._blend_neighbors(source.frames, frames, voice)
         converted = replace(source, frames=frames)
@@ -211,6 +219,14 @@ class Converter:
                 condition = self.encode(frames, (factor.condition,))[factor.condition]
             batch = self.model.to_device({factor.input: frames[None].float()})
             return factor.features(batch, condition=condition).x[0].float().cpu()
+
+    def _extrapolate(
+        self, converted: Float[Tensor, "t c"], own: Float[Tensor, "t c"]
+    ) -> Float[Tensor, "t c"]:
+        """Move the mean envelope of converted frames further from that of the same frames in the source's own voice."""
+        moved, shape = converted.clone(), self.front.shape or slice(None)
+        moved[:, shape] += (self.strength - 1) * (converted - own)[:, shape].mean(0)
+        return moved
 
     def _frame_pool(self, sounds: Sequence[Sound]) -> FramePool:
         frames = [each.frames for each in sounds]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
@@ -81,6 +81,7 @@ class Voice(Evaluator):
         neighbors: nearest tokens among those of the target's prompts, whose mean envelope replaces the decoded one
             (``reprkit_audio.converter.Converter``); 0 for none.  Give 20 ``prompts`` or more.
         blend: share of the neighbors' envelope.
+        strength: how far the mean envelope goes from the source's own voice to the target's; 1 is as decoded.
         words: whether to recognize words and to rate the quality; if None, a model that is not installed is left out with a
             warning.
         clips: the most utterances of a language whose words are recognized, five seconds a version of each on one core.
@@ -109,6 +110,7 @@ class Voice(Evaluator):
         spread: bool = True,
         neighbors: CountOrZero = 0,
         blend: Annotated[float, Gt(0), Le(1)] = 1.0,
+        strength: Annotated[float, Ge(0), Le(4)] = 1.0,
         words: bool | None = None,
         clips: Count = 4,
         languages: str | tuple[str, ...] | None = None,
@@ -123,7 +125,7 @@ class Voice(Evaluator):
         super().__init__()
         self.pairs, self.prompts, self.enroll, self.order = pairs, prompts, enroll, order
         self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
-        self.neighbors, self.blend = neighbors, float(blend)
+        self.neighbors, self.blend, self.strength = neighbors, float(blend), float(strength)
         self.clips, self.languages = clips, (languages,) if isinstance(languages, str) else languages
         self.targets = (targets,) if isinstance(targets, str) else targets
         self.rated, self.examples, self.seed = rated, examples, seed
@@ -139,7 +141,12 @@ class Voice(Evaluator):
             ReprkitError: Resemblyzer is not installed, or with ``words=True`` Whisper.
         """
         converter = Converter(
-            model, vocoder=self.vocoder, spread=self.spread, neighbors=self.neighbors, blend=self.blend
+            model,
+            vocoder=self.vocoder,
+            spread=self.spread,
+            neighbors=self.neighbors,
+            blend=self.blend,
+            strength=self.strength,
         )
         speech = check_utterances(data, "voice")
         if speech.frontend != converter.front:
