@@ -56,31 +56,32 @@ NORM = "instance-norm(width={width}, depth=3, stride={stride})"
 VOICE = "voice(width={width}, depth=3)"
 ADAIN = "adain(width={width}, depth=3, stride={stride})"
 CODES = "vq(codes=256, dim=16, codebooks=3)"
-# The parts of each preset; "before" and "after" are the objectives of stages before and after the main one.
+# The parts of each preset; "before" and "after" are the objectives of stages before and after the main one, "groups" the label
+# of which the main stage's batches hold pairs.
 PRESETS = {
     "perturbed": {
         "encoder": NORM, "latent": CODES, "condition": None, "speaker": VOICE, "decoder": ADAIN,
-        "before": None, "neck": 8, "stride": 2, "after": None,
+        "before": None, "neck": 8, "stride": 2, "after": None, "groups": "speaker",
         "objective": "grouped(factor='speaker', label='speaker', corruption='vocal-tract(ratio=1.3, knots=3)')",
     },
     "adain": {
         "encoder": NORM, "latent": "gaussian(dim={neck})", "condition": None, "speaker": VOICE, "decoder": ADAIN,
-        "before": None, "objective": "reconstruction", "after": None, "neck": 8, "stride": 8,
+        "before": None, "objective": "reconstruction", "after": None, "neck": 8, "stride": 8, "groups": None,
     },
     "autovc": {
         "encoder": "neck(dim={neck}, stride={stride}, width={width})", "latent": "continuous(dim={neck})",
         "condition": "speaker", "speaker": "d-vector(width={width}, dim=64)",
         "decoder": "conv-lstm(width={width}, memory=128, stride={stride})",
-        "before": "ge2e", "objective": "autovc", "after": None, "neck": 8, "stride": 16,
+        "before": "ge2e", "objective": "autovc", "after": None, "neck": 8, "stride": 16, "groups": None,
     },
     "multi-target": {
         "encoder": NORM, "latent": "continuous(dim={neck})", "condition": None, "speaker": VOICE, "decoder": ADAIN,
         "before": None, "objective": "reconstruction + 1000 * speaker-adversary(width={width})",
-        "after": "gan-refine(width={width})", "neck": 8, "stride": 4,
+        "after": "gan-refine(width={width})", "neck": 8, "stride": 4, "groups": None,
     },
     "grouped": {
         "encoder": NORM, "latent": "gaussian(dim={neck})", "condition": None, "speaker": VOICE, "decoder": ADAIN,
-        "before": None, "neck": 8, "stride": 8, "after": None,
+        "before": None, "neck": 8, "stride": 8, "after": None, "groups": "speaker",
         "objective": "grouped(factor='speaker', label='speaker') + 300 * speaker-adversary(width={width})",
     },
 }  # fmt: skip
@@ -142,9 +143,19 @@ def main(
         "speaker": rk.factor(parts["speaker"], "continuous(dim=64)", pool=True),
     }
 
-    def train_stage(model: rk.Model, stage: str, steps: int, lr: float) -> rk.Model:
+    def train_stage(
+        model: rk.Model, stage: str, steps: int, lr: float, groups: str | None = None
+    ) -> rk.Model:
         critics = {turn: f"adam(lr={critic_lr})" for turn in model.objective.turns[1:]}
-        options = {"batch": batch, "lr": lr, "seed": seed, "out": out, "resume": resume, **launch}
+        options = {
+            "batch": batch,
+            "lr": lr,
+            "seed": seed,
+            "out": out,
+            "resume": resume,
+            "groups": groups,
+            **launch,
+        }
         for step in rk.loop(model, train, steps=steps, stage=stage, optimizers=critics, **options):
             for turn in model.objective.turns[::-1]:  # critics first
                 losses = step.model(step.batch, turn=turn)
@@ -163,7 +174,7 @@ def main(
     model = rk.build(objective=parts["objective"], start=pretrained, **shared)
     if pretrained is not None:
         model.factors["speaker"].requires_grad_(False)
-    model = train_stage(model, "main", steps, lr)
+    model = train_stage(model, "main", steps, lr, config["groups"])
     if "after" in parts and after:
         model = rk.build(objective=parts["after"], start=model, **shared)
         model.factors.requires_grad_(False)
