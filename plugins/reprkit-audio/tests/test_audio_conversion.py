@@ -421,15 +421,14 @@ def test_the_command_converts(root, tmp_path, capsys):
                     str(tmp_path / "model"),
                     source,
                     *targets,
+                    *flags,
                     "-o",
-                    f"{out}.wav",
-                    "--overwrite",
+                    f"{out}{same}.wav",
                 ]
-                + flags
             )
         assert left.value.code == 0
         expected = convert(str(tmp_path / "model"), source, targets)[0]
-        assert torch.allclose(sound.read(f"{out}.wav", RATE), expected, atol=1e-3) == same
+        assert torch.allclose(sound.read(f"{out}{same}.wav", RATE), expected, atol=1e-3) == same
     with pytest.raises(SystemExit) as left:
         main(["voice", "convert", str(tmp_path / "none"), source, targets[0]])
     assert left.value.code == 1
