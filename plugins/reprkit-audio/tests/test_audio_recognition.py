@@ -135,7 +135,7 @@ def test_second_embeddings_are_those_of_the_package(their_d_vector):
     waves = [voice(seconds, low, 1.3 * low)[0] for seconds, low in ((1.0, 90), (1.25, 200), (2.0, 150))]
     found = second_verification.second_verifier()(waves)
     for row, wave in zip(found, waves, strict=True):
-        assert torch.allclose(row, torch.from_numpy(their_d_vector(wave)), atol=2e-3)  # steps of 8 bits
+        assert float(row @ torch.from_numpy(their_d_vector(wave))) > 0.9995  # steps of 8 bits
     assert torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
     assert float((found @ found.T).fill_diagonal_(0).max()) < 0.9  # far more apart than the tolerance
     alone = second_verification.second_verifier()(waves[2:])
