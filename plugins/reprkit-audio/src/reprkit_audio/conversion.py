@@ -199,7 +199,10 @@ def _warn_outside_training(
     if learned is None:
         return
     trimmed = trim_silence(source, converter.rate)[: round(TARGET_SECONDS * converter.rate)]
-    messages = [*learned.own_warnings(), *learned.warnings(trimmed, converter, "the source", language)]
+    messages = [
+        *learned.own_warnings(language),
+        *learned.warnings(trimmed, converter, "the source", language),
+    ]
     for wave, analyzed in targets:
         messages += learned.warnings(wave, converter, "the target", frames=analyzed.frames)
     for message in dict.fromkeys(messages):

@@ -54,7 +54,8 @@ class LearnedVoices:
         frames_limit: root mean square of the standardized summary that 99 % of the training utterances do not exceed.
         level: lowest and highest level, dB of full scale, without the outer 1 %.
         bandwidth: the one that 99 % of the training utterances exceed, Hz.
-        figures: results of evaluator ``voice`` on held-out utterances, and below "unseen" those on held-out speakers.
+        figures: results of evaluator ``voice`` on held-out utterances, with the word error rates of each language, and below
+            "unseen" those on held-out speakers.
     """
 
     speakers: tuple[str, ...]
@@ -138,20 +139,30 @@ class LearnedVoices:
             )
         return found
 
-    def own_warnings(self) -> list[str]:
-        """Messages on poor word error rates or speaker scores of the model itself."""
+    def own_warnings(self, language: str | None = None) -> list[str]:
+        """Messages on poor word error rates or speaker scores of the model itself.
+
+        Args:
+            language: of the source: its own word error rate counts where it was measured; None if unknown.
+        """
         found = []
-        wer, copy = self.figures.get("wer"), self.figures.get("copy", {}).get("wer")
+        spoken = self.figures.get("languages", {}).get(language)
+        rates, where = (self.figures, "held-out speech of its own corpus")
+        if spoken is not None:
+            rates, where = spoken, f"held-out speech in {language!r}"
+        wer, copy = rates.get("wer"), rates.get("copy", {}).get("wer")
         if wer is not None and copy is not None and wer - copy > _LOST_WORDS:
             found.append(
-                f"the words will not survive: on held-out speech of its own corpus the model's conversions had a word error "
-                f"rate of {wer:.2f}, copy synthesis {copy:.2f}"
+                f"the words will not survive: on {where} the model's conversions had a word error rate of {wer:.2f}, copy "
+                f"synthesis {copy:.2f}"
             )
-        nearest = self.figures.get("nearest")
-        if nearest is not None and nearest < _NEAREST:
+        scores = [self.figures.get("nearest"), self.figures.get("second", {}).get("nearest")]
+        known = [score for score in scores if score is not None]
+        if known and min(known) < _NEAREST:
+            judge = "a second model of speakers" if scores[0] != min(known) else "a model of speakers"
             found.append(
-                f"the voice will not be the target's: on held-out speech of its own corpus only {nearest:.2f} of the model's "
-                "conversions came nearest to their target"
+                f"the voice will not be the target's: on held-out speech of its own corpus only {min(known):.2f} of the model's "
+                f"conversions came nearest to their target, by {judge}"
             )
         return found
 
@@ -266,6 +277,16 @@ def _select_figures(results: Mapping[str, Any] | None) -> dict[str, Any]:
     figures: dict[str, Any] = {name: float(found[name]) for name in _FIGURES if name in found}
     if "wer" in found.get("copy", {}):
         figures["copy"] = {"wer": float(found["copy"]["wer"])}
+    if "nearest" in found.get("second", {}):
+        figures["second"] = {"nearest": float(found["second"]["nearest"])}
+    if found.get("languages"):
+        figures["languages"] = {
+            language: {
+                "wer": float(rates["converted"]["wer"]),
+                "copy": {"wer": float(rates["copy"]["wer"])},
+            }
+            for language, rates in found["languages"].items()
+        }
     return figures
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -30,19 +30,19 @@ from reprkit_audio.evaluators.conversion_pairs import (
     spoken_pairs,
     utterances_by_speaker,
 )
-from reprkit_audio.evaluators.scores import add_scores, nan_mean, paired_scores, speaker_scores
+from reprkit_audio.evaluators.scores import add_scores, nan_mean
+from reprkit_audio.evaluators.speaker_judge import GENERATED, SpeakerJudge
 from reprkit_audio.evaluators.spoken_words import SpokenClip, error_rates, rates_by_language, recognize
 from reprkit_audio.formants import formant_ratio, shift_voice
 from reprkit_audio.frontends import Sound
 from reprkit_audio.frontends.world import World
 from reprkit_audio.prosody import pitch_statistics
-from reprkit_audio.recognition import speech_quality, speech_recognition
-from reprkit_audio.recognition.speaker_verification import RATE, speaker_centroid, speaker_verifier
+from reprkit_audio.recognition import second_verification, speech_quality, speech_recognition
+from reprkit_audio.recognition.speaker_verification import RATE, speaker_verifier
 from reprkit_audio.vocoders import vocoder
 from reprkit_audio.waveforms import is_silent
 
 _FORMANT_UTTERANCES = 5  # utterances on which a voice's formants are estimated
-_GENERATED = ("converted", "copy", "shift")
 # Section of the results -> the version that is recognized.
 _RECOGNIZED = {"natural": "source", "copy": "copy", "self": "self", "converted": "converted"}
 
@@ -55,10 +55,13 @@ class Voice(Evaluator):
     By Resemblyzer, with a speaker's centroid the mean over real utterances of ``fit_on`` (of ``data`` if ``fit_on`` lacks the
     speaker): ``nearer``: share of conversions nearer to the target's centroid than to the source's; ``nearest``: share whose
     nearest centroid of all is the target's (chance is ``chance``); ``similarity``, ``similarity_source``: mean cosines.
+    ``second.NAME`` is the same, for all versions, by a network of another origin
+    (``reprkit_audio.recognition.second_verification``).
     By Whisper-base, on up to ``clips`` other utterances of each language whose text is known (``words_n`` in all): ``wer`` and
     ``cer``, word and character error rate of the conversions to another speaker (``reprkit_audio.recognition.word_errors``);
     ``wer_rise``, the rise over copy synthesis (``copy.wer``); ``self.wer``: of conversions to the own speaker, with the voice of
-    another utterance; ``languages``: the rates of each version in each language.
+    another utterance; ``languages``: the rates of each version in each language; ``words_nearer``, ``words_nearest``: speaker
+    scores of the same conversions.
     By DNSMOS: ``dnsmos``, the predicted mean opinion score of up to ``rated`` of the conversions, 1 to 5.
     By WORLD: ``pitch_correlation`` of the log-pitch with the source's; and if the target speaker says the same words,
     ``parallel.mcd``: mel-cepstral distortion to that utterance, dB (``reprkit_audio.distortion``), ``parallel.pitch_correlation``,
@@ -72,6 +75,9 @@ class Voice(Evaluator):
     Attributes:
         recognizer: what recognizes the words, a callable (waveform of 16 kHz, language) -> text; Whisper-base if None.  Assign
             another one to judge by it: ``judge = rk.create("evaluator", "voice"); judge.recognizer = ...``.
+        conversion: what converts in place of the model, a callable (source, name of its speaker, name of the target, the target's
+            prompts) -> converted ``Sound``, such as ``reprkit_audio.frame_regression``; the model if None.  Front end and vocoder
+            are the model's, and so are the speaker codes on the page.
 
     Args:
         pairs: the most conversions, spread over all ordered pairs of speakers.
@@ -82,6 +88,8 @@ class Voice(Evaluator):
             (``reprkit_audio.converter.Converter``); 0 for none.  Give 20 ``prompts`` or more.
         blend: share of the neighbors' envelope.
         strength: how far the envelope goes from the source's own voice to the target's; 1 is as decoded.
+        second: whether a second model judges the speakers, a quarter of a second a version of each on one core; if None, it is
+            left out with a warning where it is not installed.
         words: whether to recognize words and to rate the quality; if None, a model that is not installed is left out with a
             warning.
         clips: the most utterances of a language whose words are recognized, five seconds a version of each on one core.
@@ -111,6 +119,7 @@ class Voice(Evaluator):
         neighbors: CountOrZero = 0,
         blend: Annotated[float, Gt(0), Le(1)] = 1.0,
         strength: Annotated[float, Ge(0), Le(4)] = 1.0,
+        second: bool | None = None,
         words: bool | None = None,
         clips: Count = 4,
         languages: str | tuple[str, ...] | None = None,
@@ -126,10 +135,12 @@ class Voice(Evaluator):
         self.pairs, self.prompts, self.enroll, self.order = pairs, prompts, enroll, order
         self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
         self.neighbors, self.blend, self.strength = neighbors, float(blend), float(strength)
+        self.second = second
         self.clips, self.languages = clips, (languages,) if isinstance(languages, str) else languages
         self.targets = (targets,) if isinstance(targets, str) else targets
         self.rated, self.examples, self.seed = rated, examples, seed
         self.recognizer: speech_recognition.Recognizer | None = None
+        self.conversion: Callable[[Sound, str, str, Sequence[Sound]], Sound] | None = None
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
@@ -138,7 +149,7 @@ class Voice(Evaluator):
         Raises:
             BuildError: the model cannot convert.
             DataError: data that is not speech of at least two speakers, or has another front end than the model; unknown targets.
-            ReprkitError: Resemblyzer is not installed, or with ``words=True`` Whisper.
+            ReprkitError: Resemblyzer is not installed, or with ``words=True`` Whisper, or with ``second=True`` the second model.
         """
         converter = Converter(
             model,
@@ -153,25 +164,22 @@ class Voice(Evaluator):
             raise DataError(
                 f"the model converts frames of {converter.front.form}, and {speech.name} holds frames of {speech.frontend.form}"
             )
-        embed = speaker_verifier()
+        embed, second = speaker_verifier(), self._second_verifier()
         recognizer, rate = self._recognizer(), self._quality()
         chosen = conversion_pairs(speech, self.pairs, self.prompts, self.seed, self.seconds, self.targets)
         enrolled = self._enroll(speech, fit_on)
-        clouds = {label: embed([_read_wave(*each) for each in enrolled[label]]) for label in sorted(enrolled)}
-        centroids = {label: speaker_centroid(cloud) for label, cloud in clouds.items()}
+        natural = {label: [_read_wave(*each) for each in some] for label, some in enrolled.items()}
+        judge = SpeakerJudge(embed, natural)
         conversions = self._convert(converter, speech, chosen, enrolled)
-        results: dict[str, Any] = {"chance": 1 / len(centroids), "n": len(conversions)}
-        embeddings = {}
-        for name in ("source", *_GENERATED):
-            embeddings[name] = embed([each.waves[name] for each in conversions])
-            own = name in ("source", "copy")
-            add_scores(results, name, speaker_scores(embeddings[name], chosen, centroids, own=own))
-        results["paired"] = paired_scores(embeddings["converted"], embeddings["shift"], chosen, centroids)
+        results: dict[str, Any] = {"chance": 1 / len(judge.centroids), "n": len(conversions)}
+        results |= judge.judge(conversions)
+        if second is not None:
+            results["second"] = SpeakerJudge(second, natural).judge(conversions)
         self._measure_signals(results, conversions)
         if rate is not None:
             rated = conversions[: self.rated]
             for name in track_progress(
-                ("source", *_GENERATED), progress_title("rating"), show=session().progress
+                ("source", *GENERATED), progress_title("rating"), show=session().progress
             ):
                 scores = [each.overall for each in rate([each.waves[name] for each in rated])]
                 add_scores(results, name, {"dnsmos": float(np.mean(scores))})
@@ -185,9 +193,16 @@ class Voice(Evaluator):
             spoken = self._convert(converter, speech, pairs, enrolled)
         if recognizer is not None and spoken:
             self._measure_words(results, recognizer, speech, spoken)
+            found = judge.judge_converted(spoken)
+            results |= {f"words_{name}": found[name] for name in ("nearer", "nearest")}
         if self.examples:
             shown = (spoken or conversions)[: self.examples]
-            results["figures"] = voice_figures.figures(converter, speech, shown, clouds, self.seed)
+            if recognizer is not None and spoken:
+                for each in shown:
+                    prompt = each.pair.prompts[0]
+                    heard = recognizer(_read_wave(speech, prompt), speech.clips[prompt].language)
+                    each.heard[voice_figures.PROMPT] = heard
+            results["figures"] = voice_figures.figures(converter, speech, shown, judge.clouds, self.seed)
         return results
 
     def _enroll(
@@ -227,35 +242,50 @@ class Voice(Evaluator):
                 ratios[speakers] = formant_ratio(voices[pair.speaker], voices[pair.target], world)
             source = speech.sound(pair.source)
             wave = speech.utterance(pair.source).wave
-            voice = converter.voice([speech.sound(number) for number in pair.prompts])
             pitch = pitch_statistics(*_pitches([_world_sound(speech, n, world) for n in pair.prompts]))
             shifted = shift_voice(
                 _world_sound(speech, pair.source, world), world, ratios[speakers], None, pitch
             )
             waves = {
                 "source": wave,
-                "converted": converter.synthesize(converter.convert(source, voice), len(wave)),
+                "converted": self._convert_one(converter, speech, pair, pair.target, pair.prompts),
                 "copy": converter.synthesize(source, len(wave)),
                 "shift": shift_vocoder.synthesize(shifted)[: len(wave)],
             }
             if pair.own:
-                own = converter.voice([speech.sound(number) for number in pair.own])
-                waves["self"] = converter.synthesize(converter.convert(source, own), len(wave))
+                waves["self"] = self._convert_one(converter, speech, pair, pair.speaker, pair.own)
             if pair.parallel is not None:
                 waves["target"] = speech.utterance(pair.parallel).wave
             waves = {name: resample(each, converter.rate, RATE) for name, each in waves.items()}
             conversions.append(Conversion(pair, waves))
         return conversions
 
+    def _convert_one(
+        self,
+        converter: Converter,
+        speech: UtteranceDataset,
+        pair: ConversionPair,
+        target: int,
+        numbers: Sequence[int],
+    ) -> Wave:
+        """Convert the source of a pair to the voice of a speaker's utterances."""
+        source, prompts = speech.sound(pair.source), [speech.sound(number) for number in numbers]
+        if self.conversion is None:
+            converted = converter.convert(source, converter.voice(prompts))
+        else:
+            names = speech.speakers
+            converted = self.conversion(source, names[pair.speaker], names[target], prompts)
+        return converter.synthesize(converted, len(speech.utterance(pair.source).wave))
+
     def _measure_signals(self, results: dict[str, Any], conversions: Sequence[Conversion]) -> None:
         """Measure pitch against the source, and spectrum and pitch against the target speaker's own utterance."""
         front = World(rate=RATE)
         pitches = {
             name: [front.pitch(each.waves[name]).numpy() for each in conversions]
-            for name in ("source", *_GENERATED)
+            for name in ("source", *GENERATED)
         }
         common = [min(map(len, versions)) for versions in zip(*pitches.values(), strict=True)]  # frames
-        for name in _GENERATED:
+        for name in GENERATED:
             correlations = [
                 log_pitch_correlation(source[:frames], other[:frames])
                 for source, other, frames in zip(pitches["source"], pitches[name], common, strict=True)
@@ -270,7 +300,7 @@ class Voice(Evaluator):
                 for n, w in each.waves.items()
                 if not is_silent(w)
             }
-        for name in ("source", *_GENERATED):
+        for name in ("source", *GENERATED):
             pairs = [(each.features[name], each.features["target"]) for each in both if name in each.features]
             scores = {"mcd": nan_mean([distortion(*pair) for pair in pairs])}
             if name == "source":
@@ -293,6 +323,15 @@ class Voice(Evaluator):
         if self.words or speech_recognition.is_installed():
             return speech_recognition.speech_recognizer()
         _warn_missing("words are not recognized", speech_recognition.MISSING)
+        return None
+
+    def _second_verifier(self) -> second_verification.SecondVerifier | None:
+        """The second model of speakers; None as in ``_recognizer``, by ``second``."""
+        if self.second is False:
+            return None
+        if self.second or second_verification.is_installed():
+            return second_verification.second_verifier()
+        _warn_missing("speakers are judged by one model only", second_verification.MISSING)
         return None
 
     def _quality(self) -> speech_quality.SpeechQuality | None:

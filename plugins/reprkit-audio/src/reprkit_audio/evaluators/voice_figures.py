@@ -17,7 +17,7 @@ from reprkit_audio.data.recordings import UtteranceDataset
 from reprkit_audio.evaluators.spectrograms import mel_spectrograms
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.recognition.speaker_verification import RATE, speaker_verifier
-from reprkit_audio.recognition.word_errors import character_error_rate, word_error_rate
+from reprkit_audio.recognition.word_errors import character_error_rate, normalize_text, word_error_rate
 
 if TYPE_CHECKING:
     from reprkit_audio.evaluators.conversion_pairs import Conversion
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 _HEARD = " Beneath a player: what Whisper-base heard, with word and character error rate."
 _MAX_POINTS = 200  # utterances
 _MAX_SECONDS = 3.0  # seconds of a spectrogram
-# Column of the players -> the version of a conversion; None: the prompt.
+PROMPT = "prompt"  # in ``Conversion.heard``: the first of the target's utterances, which says its own words
+# Column of the players -> the version of a conversion.
 _VERSIONS = {
     "source": "source",
-    "target's voice": None,
+    "target's voice": PROMPT,
     "converted": "converted",
     "copy synthesis": "copy",
     "pitch and formants shifted": "shift",
@@ -55,16 +56,16 @@ def figures(
     rows: dict[str, dict[str, Tensor]] = {}
     notes: dict[str, dict[str, str]] = {}
     for number, each in enumerate(conversions, 1):
-        prompt = data.utterance(each.pair.prompts[0])
+        prompt, spoken = data.utterance(each.pair.prompts[0]), data.clips[each.pair.prompts[0]].text
         title = f"{number}. {names[each.pair.speaker]} → {names[each.pair.target]}"
         text = data.clips[each.pair.source].text
         title = f"{title}: {text}" if text else title
         rows[title] = {
-            column: resample(prompt.wave, prompt.rate, RATE) if version is None else each.waves[version]
+            column: resample(prompt.wave, prompt.rate, RATE) if version == PROMPT else each.waves[version]
             for column, version in _VERSIONS.items()
         }
         notes[title] = {
-            column: _describe_heard(each.heard[version], text or "")
+            column: _describe_heard(each.heard[version], (spoken if version == PROMPT else text) or "")
             for column, version in _VERSIONS.items()
             if version in each.heard
         }
@@ -77,8 +78,8 @@ def figures(
             rows=sounds,
             notes=notes,
             rate=RATE,
-            caption="The target's voice is another sentence of that speaker. Copy synthesis is the source through the vocoder "
-            "alone; shifted pitch and formants are the baseline without learning."
+            caption="The target's voice is another sentence of that speaker, whose own words count beneath it. Copy synthesis is "
+            "the source through the vocoder alone; shifted pitch and formants are the baseline without learning."
             + (_HEARD if any(notes.values()) else ""),
         ),
         "spectrograms": Images(
@@ -110,6 +111,9 @@ def figures(
 
 
 def _describe_heard(heard: str, text: str) -> str:
+    """What was heard, with its error rates where it is known what was said."""
+    if not normalize_text(text):
+        return heard or "nothing"
     wer, cer = word_error_rate([heard], [text]), character_error_rate([heard], [text])
     return f"{heard or 'nothing'} (WER {wer:.2f}, CER {cer:.2f})"
 
