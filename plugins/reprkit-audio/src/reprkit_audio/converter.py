@@ -9,10 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import avg_pool1d
 
 from reprkit import Code, Codes, Model, load
 from reprkit.errors import BuildError, DataError, nearest
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
 WINDOW_SECONDS = 30.0  # seconds that are converted in one go
 MAX_STRENGTH = 4.0  # beyond, the envelope is none of speech
-_SMOOTHED = 0.09  # seconds over which the difference of two voices is averaged
 TARGET_SECONDS = 60.0  # seconds of a target, and of a long source for its pitch
 
 
@@ -68,9 +65,9 @@ class Converter:
             it is quantized; 0 for none.  The decoded envelope is replaced by the mean of theirs, after kNN-VC (Baas et al. 2023,
             arXiv 2305.18975); the level stays the decoded one.  A minute of the target's speech and more is needed.
         blend: share of the neighbors' envelope in the result, over 0 and at most 1; the rest is the decoded one.
-        strength: how far the envelope goes from the source's own voice to the target's, 0 to 4: 1 is as decoded; more extrapolates
-            the difference of the two decoded envelopes, as guidance does (Ho and Salimans 2022, arXiv 2207.12598).  The
-            difference is averaged over 90 ms, since faster movements carry the words.
+        strength: how far the mean of the decoded envelope goes from the source's own voice to the target's, 0 to 4: 1 is as
+            decoded; more extrapolates, as guidance does (Ho and Salimans 2022, arXiv 2207.12598), where the decoder converts by
+            halves.  Movements over time, which carry the words, stay as decoded.
         device: where to run a model that is loaded here; a GPU when there is one.
 
     Raises:
@@ -226,12 +223,9 @@ class Converter:
     def _extrapolate(
         self, converted: Float[Tensor, "t c"], own: Float[Tensor, "t c"]
     ) -> Float[Tensor, "t c"]:
-        """Move the envelope of converted frames further from that of the same frames in the source's own voice."""
+        """Move the mean envelope of converted frames further from that of the same frames in the source's own voice."""
         moved, shape = converted.clone(), self.front.shape or slice(None)
-        reach = round(_SMOOTHED * self.front.rate / self.front.hop) // 2
-        difference = rearrange(converted[:, shape] - own[:, shape], "t c -> c t")
-        smooth = avg_pool1d(difference, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
-        moved[:, shape] += (self.strength - 1) * rearrange(smooth, "c t -> t c")
+        moved[:, shape] += (self.strength - 1) * (converted - own)[:, shape].mean(0)
         return moved
 
     def _frame_pool(self, sounds: Sequence[Sound]) -> FramePool:

@@ -87,7 +87,7 @@ class Voice(Evaluator):
         neighbors: nearest tokens among those of the target's prompts, whose mean envelope replaces the decoded one
             (``reprkit_audio.converter.Converter``); 0 for none.  Give 20 ``prompts`` or more.
         blend: share of the neighbors' envelope.
-        strength: how far the envelope goes from the source's own voice to the target's; 1 is as decoded.
+        strength: how far the mean envelope goes from the source's own voice to the target's; 1 is as decoded.
         second: whether a second model judges the speakers, a quarter of a second a version of each on one core; if None, it is
             left out with a warning where it is not installed.
         words: whether to recognize words and to rate the quality; if None, a model that is not installed is left out with a
