@@ -108,7 +108,7 @@ def main(
     judge: Annotated[
         str,
         typer.Option(help="evaluator of the conversions, such as voice(clips=14, languages=('en', 'es'))"),
-    ] = "voice",
+    ] = "voice(strength=1.75, spread=False)",
     hold_out_speakers: Annotated[
         int,
         typer.Option(
