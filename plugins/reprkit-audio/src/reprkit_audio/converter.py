@@ -68,7 +68,8 @@ class Converter:
 
     Raises:
         BuildError: the model cannot convert, or with ``neighbors`` has no single factor of content tokens.
-        PartArgumentError: a vocoder that does not fit its frames, negative neighbors, or ``blend`` out of its range.
+        PartArgumentError: a vocoder that does not fit its frames, negative neighbors, or ``blend`` out of its range or
+            without neighbors.
     """
 
     def __init__(
@@ -83,6 +84,9 @@ class Converter:
     ) -> None:
         require(neighbors >= 0, f"neighbors is a number of tokens, 0 for none, not {neighbors}")
         require(0 < blend <= 1, f"blend is a share of over 0 and at most 1, not {blend:g}")
+        require(
+            neighbors > 0 or blend == 1, f"blend={blend:g} is the share of neighbors: give neighbors=4, too"
+        )
         self.learned: LearnedVoices | None = None
         if not isinstance(model, Model):
             self.learned = read_learned_voices(os.fspath(model))
