@@ -213,6 +213,15 @@ def test_neighbors_that_are_not_possible_raise(root):
         Converter(model, neighbors=-1)
     with pytest.raises(PartArgumentError, match="blend is a share"):
         Converter(model, neighbors=1, blend=0.0)
+    with pytest.raises(PartArgumentError, match="give neighbors=4, too"):
+        Converter(model, blend=0.5)
+    with pytest.raises(PartArgumentError, match="give neighbors=4, too"):
+        rk.create("evaluator", "voice(blend=0.5)")
+    for wrong in ({"neighbors": -1}, {"neighbors": 1, "blend": 2.0}):  # also where they are only passed on
+        with pytest.raises(PartArgumentError):
+            convert(model, voice(0.5)[0], voice(0.5)[0], **wrong)
+        with pytest.raises(PartArgumentError):
+            convert_file(model, root / "ann" / "0.wav", voice(0.5)[0], root / "made.wav", **wrong)
     made, plain = Converter(model, neighbors=2), Converter(model)
     source = made.front.analyze(voice(0.5)[0])
     with pytest.raises(DataError, match="extracted by a converter without neighbors"):
@@ -444,7 +453,6 @@ def test_the_command_converts(root, tmp_path, capsys):
     ]
     for flags, same in (
         (["--neighbors", "0"], True),
-        (["--neighbors", "2", "--blend", "0.9"], False),
         (["--strength", "3"], False),
     ):
         with pytest.raises(SystemExit) as left:
@@ -456,3 +464,13 @@ def test_the_command_converts(root, tmp_path, capsys):
         main(["voice", "convert", str(tmp_path / "none"), source, targets[0]])
     assert left.value.code == 1
     assert "error: " in capsys.readouterr().err
+
+
+def test_the_command_passes_the_neighbors_on(monkeypatch, capsys):
+    given = {}
+    monkeypatch.setattr(conversion, "convert_file", lambda *files, **options: given.update(options) or 1.0)
+    with pytest.raises(SystemExit) as left:
+        main(["voice", "convert", "model", "a.wav", "b.wav", "--neighbors", "4", "--blend", "0.5"])
+    assert left.value.code == 0
+    assert (given["neighbors"], given["blend"]) == (4, 0.5)
+    assert "converted.wav: 1.0 s" in capsys.readouterr().out

@@ -72,7 +72,8 @@ class Converter:
 
     Raises:
         BuildError: the model cannot convert, or with ``neighbors`` has no single factor of content tokens.
-        PartArgumentError: a vocoder that does not fit its frames, negative neighbors, ``blend`` or ``strength`` out of its range.
+        PartArgumentError: a vocoder that does not fit its frames, negative neighbors, ``blend`` or ``strength`` out of its range,
+            or ``blend`` without neighbors.
     """
 
     def __init__(
@@ -89,6 +90,9 @@ class Converter:
         require(neighbors >= 0, f"neighbors is a number of tokens, 0 for none, not {neighbors}")
         require(0 < blend <= 1, f"blend is a share of over 0 and at most 1, not {blend:g}")
         require(0 <= strength <= MAX_STRENGTH, f"strength is from 0 to {MAX_STRENGTH:g}, not {strength:g}")
+        require(
+            neighbors > 0 or blend == 1, f"blend={blend:g} is the share of neighbors: give neighbors=4, too"
+        )
         self.learned: LearnedVoices | None = None
         if not isinstance(model, Model):
             self.learned = read_learned_voices(os.fspath(model))

@@ -16,6 +16,7 @@ from reprkit import Dataset, Evaluator, Model
 from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import progress_title, session
+from reprkit.interfaces import require
 from reprkit.registry.constraints import Count, CountOrZero, Positive, Seed
 from reprkit.utils.progress import track_progress
 from reprkit_audio.converter import Converter
@@ -104,7 +105,7 @@ class Voice(Evaluator):
         seed: of the choice of pairs.
 
     Raises:
-        PartArgumentError: an argument out of its range.
+        PartArgumentError: an argument out of its range, or ``blend`` without ``neighbors``.
     """
 
     renamed_arguments = {"enrol": "enroll"}  # noqa: RUF012
@@ -132,6 +133,9 @@ class Voice(Evaluator):
         seed: Seed = 0,
     ) -> None:
         super().__init__()
+        require(
+            neighbors > 0 or blend == 1, f"blend={blend:g} is the share of neighbors: give neighbors=4, too"
+        )
         self.pairs, self.prompts, self.enroll, self.order = pairs, prompts, enroll, order
         self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
         self.neighbors, self.blend, self.strength = neighbors, float(blend), float(strength)
