@@ -120,13 +120,14 @@ def main(
     prompts: Annotated[int, typer.Option(help="utterances of the target; 1 is one-shot")] = 1,
     neighbors: Annotated[int, typer.Option(help="see reprkit_audio.converter.Converter")] = 0,
     blend: float = 1.0,
+    strength: float = 1.0,
     spread: bool = True,
     seed: Annotated[int, typer.Option(help="of the division")] = 10,
     out: Path = Path("runs/figures/voice_cross.json"),
 ) -> None:
     torch.set_num_threads(1)
     train, test = rk.dataset(data).split(seed=seed)
-    converter = Converter(model, spread=spread, neighbors=neighbors, blend=blend)
+    converter = Converter(model, spread=spread, neighbors=neighbors, blend=blend, strength=strength)
     learned, known = by_speaker_and_language(train), by_speaker_and_language(test)
     targets = list(known) if target == ["all"] else target
     if unknown := [name for name in targets if name not in known]:
@@ -148,6 +149,7 @@ def main(
         "seed": seed,
         "prompts": prompts,
         "neighbors": neighbors,
+        "strength": strength,
         "rows": {},
     }
     head = ["from", "to", "clips", "natural", "copy synthesis", "converted", "CER", "rise"]
