@@ -36,7 +36,7 @@ speakers.  Measured on the test part:
 --lr 1e-3 --critic-lr 1e-3
     python recipes/voice_conversion.py --preset grouped --data "voices(frames=128)" --hold-out-speakers 8
     python recipes/voice_conversion.py --data "asterisk(frames=128)" --judge "voice(targets='allison', strength=1.75, \
-spread=False, languages=('it', 'fr', 'ru'), clips=8)"     # cross-lingual: three languages in the voice of a speaker of English and Spanish
+spread=False, languages=('it', 'fr', 'ru'), clips=8)"   # cross-lingual: into the voice of a speaker of English and Spanish
     python recipes/voice_conversion.py --content "vq(codes=128, dim=32)" --data "speech(root='VCTK')"
 
 Use the model: ``reprkit voice convert OUT/model source.wav target.wav --strength 1.75 --no-spread -o out.wav``, or
