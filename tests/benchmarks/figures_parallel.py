@@ -1,4 +1,4 @@
-"""The figures of docs/results/voice/parallel.md: regressions on aligned utterances beside systems that learn from unpaired ones.
+"""The figures of docs/results/contracts/parallel.md: regressions on aligned utterances beside unpaired systems.
 
     python tests/benchmarks/figures_parallel.py --no-words
     python tests/benchmarks/figures_parallel.py --model perturbed=runs/perturbed/model --model grouped=runs/grouped/model \
