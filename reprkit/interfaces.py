@@ -48,7 +48,9 @@ class Part(nn.Module):
             decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "queries" (see ``Decoder``),
             "tokenwise" (a decoder that decodes each token of the code by itself), "dense" (see ``Encoder``), "log_prob" (a latent
             whose codes hold the log-probability of their draw, in training), "tree" (an encoder or latent whose tokens have
-            ``parents``, or a decoder that reads them), or a name that a plugin's own parts agree on.
+            ``parents``, or a decoder that reads them), "any_size" (an encoder or decoder of images of another size than the
+            signature's: the encoder's ``grid`` follows the picture, and the decoder's picture the grid), or a name that a plugin's
+            own parts agree on.
         arguments: the constructor arguments that were passed, by name.
         build_context: the arguments of ``BUILD_CONTEXT`` that ``build`` passed, by name.  They are not the part's own arguments,
             but a checkpoint stores them, so that the part can be created again.
