@@ -252,15 +252,22 @@ class LatentConformance(PartConformance):
         latent.eval()
         code = latent(self.features(latent, 5, 6, masked=True))
         valid = code.indices[code.mask]
-        counts = [valid[:, slot].bincount(minlength=max(latent.vocab)) for slot in range(len(latent.vocab))]
-        latent.set_frequencies(torch.stack(counts))
+        counts = latent.zero_counts()
+        latent.count_symbols(code, counts)
+        latent.set_frequencies(counts)
         other.load_state_dict(latent.state_dict())
         tables = latent.frequencies()
         if tables is not None:
             _check_tables(tables, latent.vocab)
-        like = Code.of(code, z=torch.zeros_like(code.z))
+        like, written = Code.of(code, z=torch.zeros_like(code.z)), latent.write(code)
+        told, size = latent.table_bits(counts), 8 * sum(map(len, written))
+        # Each string ends with the coder's state of up to 64 bits, and whole bytes.
+        expect(
+            told - 1 <= size + 1e-3 * told <= 1.01 * told + 80 * len(written),
+            f"table_bits(counts) says {told:.1f} bits, and write gives {size} in {len(written)} strings",
+        )
         try:
-            again = other.read(latent.write(code), like)
+            again = other.read(written, like)
         except CompressionError as error:
             raise AssertionError(
                 f"a copy with the same state cannot read what was written: {error}"

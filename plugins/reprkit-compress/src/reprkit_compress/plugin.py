@@ -40,7 +40,11 @@ def reprkit_decoders() -> Iterator[Spec]:
 @hookimpl
 def reprkit_latents() -> Iterator[Spec]:
     """Quantized codes with entropy models, and standard codecs."""
-    yield from ()
+    yield Spec(
+        "hyperprior",
+        "reprkit_compress.latents.hyperprior:Hyperprior",
+        "Whole numbers under tables that a side code chooses, several rates (arXiv 1802.01436)",
+    )
 
 
 @hookimpl
