@@ -45,6 +45,11 @@ def reprkit_latents() -> Iterator[Spec]:
         "reprkit_compress.latents.hyperprior:Hyperprior",
         "Whole numbers under tables that a side code chooses, several rates (arXiv 1802.01436)",
     )
+    yield Spec(
+        "context",
+        "reprkit_compress.latents.context:Context",
+        "Whole numbers under tables that two neighbors choose (arXiv 1809.02736)",
+    )
 
 
 @hookimpl
