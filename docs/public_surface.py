@@ -33,8 +33,9 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Layers": {
         "reprkit.layers.attention": ("Blocks",),
+        "reprkit.layers.convolution": ("downsampled_size",),
         "reprkit.layers.dropout": ("Dropout",),
-        "reprkit.layers.field_checks": ("check_heads",),
+        "reprkit.layers.field_checks": ("check_heads", "image_shape", "require_token_count"),
         "reprkit.layers.gather_rows": ("gather_rows", "gather_tokens"),
         "reprkit.layers.positions": ("sinusoidal_positions", "sinusoidal_positions_2d"),
         "reprkit.layers.recurrent": ("Recurrent", "run_recurrent"),
@@ -44,13 +45,15 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.layers.trees": (
             "check_tree", "children", "first_descendants", "is_inner", "parents_of_actions", "right_branching", "spans", "tree_of",
         ),
-        "reprkit.layers.value_embedding": ("Rescale", "ValueEmbedding"),
+        "reprkit.layers.value_embedding": ("Rescale", "ValueEmbedding", "pixel_channels"),
     },
     "Latents, decoders, objectives, corruptions": {
+        "reprkit.latents.entropy_model": ("LEAST", "FactorizedEntropy"),
         "reprkit.latents.functional": (
             "check_indices", "draw_noise", "fixed_rate_bits", "perplexity", "sample_exponential", "straight_through",
-            "zero_padding",
+            "sum_per_example", "zero_padding",
         ),
+        "reprkit.latents.variational": ("Variational",),
         "reprkit.likelihoods.location_scale": ("LocationScale",),
         "reprkit.decoders.head": ("Head", "Scale"),
         "reprkit.decoders.sequence": ("SequenceDecoder",),
@@ -103,6 +106,8 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.utils.modes": ("eval_mode",),
         "reprkit.utils.precision": ("at_least_float32", "without_autocast"),
         "reprkit.utils.progress": ("track_progress",),
+        "reprkit.utils.symbol_coder": ("to_frequencies",),
+        "reprkit.utils.symbol_stack": ("SymbolStack", "open_stack"),
     },
 }  # fmt: skip
 

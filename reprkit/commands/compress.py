@@ -51,7 +51,7 @@ def command(
         strings += loaded.compress(inputs.batch(range(start, min(start + batch, len(inputs)))))
     write_code_file(out, strings, input_names(inputs))
     size, bits = out.stat().st_size, 8 * sum(map(len, strings)) / len(strings)
-    tables = all(factor.latent.frequencies() is not None for factor in loaded.factors.values())
+    tables = all(factor.latent.has_tables for factor in loaded.factors.values())
     if json:
         emit_json(
             {

@@ -252,15 +252,25 @@ class LatentConformance(PartConformance):
         latent.eval()
         code = latent(self.features(latent, 5, 6, masked=True))
         valid = code.indices[code.mask]
-        counts = [valid[:, slot].bincount(minlength=max(latent.vocab)) for slot in range(len(latent.vocab))]
-        latent.set_frequencies(torch.stack(counts))
+        counts = latent.zero_counts()
+        latent.count_symbols(code, counts)
+        latent.set_frequencies(counts)
         other.load_state_dict(latent.state_dict())
         tables = latent.frequencies()
         if tables is not None:
             _check_tables(tables, latent.vocab)
-        like = Code.of(code, z=torch.zeros_like(code.z))
+        like, written = Code.of(code, z=torch.zeros_like(code.z)), latent.write(code)
+        long, counts = latent(self.features(latent, 2, 128)), latent.zero_counts()
+        latent.count_symbols(long, counts)
+        told, strings = latent.table_bits(counts), latent.write(long)
+        size = 8 * sum(map(len, strings))
+        # The coder's state is up to 64 bits, at the start or at the end of a string, and a string has whole bytes.
+        expect(
+            abs(told - size) <= 0.01 * told + 80 * len(strings),
+            f"table_bits(counts) says {told:.1f} bits, and write gives {size} in {len(strings)} strings",
+        )
         try:
-            again = other.read(latent.write(code), like)
+            again = other.read(written, like)
         except CompressionError as error:
             raise AssertionError(
                 f"a copy with the same state cannot read what was written: {error}"

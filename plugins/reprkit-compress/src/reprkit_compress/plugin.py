@@ -10,19 +10,46 @@ reprkit_api = 1  # version of the plugin interface
 @hookimpl
 def reprkit_encoders() -> Iterator[Spec]:
     """Analysis transforms."""
-    yield from ()
+    yield Spec(
+        "strided",
+        "reprkit_compress.encoders.strided:StridedEncoder",
+        "Strided convolutions with divisive normalization (arXiv 1611.01704)",
+    )
+    yield Spec(
+        "blocks",
+        "reprkit_compress.encoders.blocks:BlocksEncoder",
+        "Strided convolutions with residual blocks, fast on a CPU",
+    )
 
 
 @hookimpl
 def reprkit_decoders() -> Iterator[Spec]:
     """Synthesis transforms."""
-    yield from ()
+    yield Spec(
+        "strided",
+        "reprkit_compress.decoders.strided:StridedDecoder",
+        "Inverse divisive normalization and transposed convolutions (arXiv 1611.01704)",
+    )
+    yield Spec(
+        "blocks",
+        "reprkit_compress.decoders.blocks:BlocksDecoder",
+        "Residual blocks and sub-pixel convolutions, fast on a CPU",
+    )
 
 
 @hookimpl
 def reprkit_latents() -> Iterator[Spec]:
     """Quantized codes with entropy models, and standard codecs."""
-    yield from ()
+    yield Spec(
+        "hyperprior",
+        "reprkit_compress.latents.hyperprior:Hyperprior",
+        "Whole numbers under tables that a side code chooses, several rates (arXiv 1802.01436)",
+    )
+    yield Spec(
+        "context",
+        "reprkit_compress.latents.context:Context",
+        "Whole numbers under tables that two neighbors choose (arXiv 1809.02736)",
+    )
 
 
 @hookimpl
