@@ -64,6 +64,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     "Models": {
         "reprkit.models.factor": ("masked_mean", "resolve_factor"),
         "reprkit.models.grid": ("align", "from_tokens", "to_tokens"),
+        "reprkit.models.pictures": ("compress_picture", "decompress_picture", "payload_size"),
     },
     "Data sets": {
         "reprkit.data.base": ("Subset", "derive_seed", "held_out_share", "split_settings", "split_sizes"),
@@ -91,7 +92,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Pages": {
         "reprkit.reporting.drawing": ("chart", "series_color"),
-        "reprkit.reporting.figures": ("Images", "Matrix", "Scatter", "legend_html"),
+        "reprkit.reporting.figures": ("Curves", "Images", "Matrix", "Scatter", "legend_html"),
         "reprkit.reporting.sounds": ("Sounds",),
     },
     "Utilities": {
