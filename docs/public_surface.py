@@ -33,8 +33,9 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Layers": {
         "reprkit.layers.attention": ("Blocks",),
+        "reprkit.layers.convolution": ("downsampled_size",),
         "reprkit.layers.dropout": ("Dropout",),
-        "reprkit.layers.field_checks": ("check_heads",),
+        "reprkit.layers.field_checks": ("check_heads", "image_shape", "require_token_count"),
         "reprkit.layers.gather_rows": ("gather_rows", "gather_tokens"),
         "reprkit.layers.positions": ("sinusoidal_positions", "sinusoidal_positions_2d"),
         "reprkit.layers.recurrent": ("Recurrent", "run_recurrent"),
@@ -44,7 +45,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.layers.trees": (
             "check_tree", "children", "first_descendants", "is_inner", "parents_of_actions", "right_branching", "spans", "tree_of",
         ),
-        "reprkit.layers.value_embedding": ("Rescale", "ValueEmbedding"),
+        "reprkit.layers.value_embedding": ("Rescale", "ValueEmbedding", "pixel_channels"),
     },
     "Latents, decoders, objectives, corruptions": {
         "reprkit.latents.functional": (

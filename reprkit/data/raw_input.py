@@ -227,7 +227,9 @@ def read_picture(item: Any, field: Field, size: tuple[int, int] | None = None) -
     settings = parse(form).arguments if form.startswith("image") else {}
     fit: Fit = settings.get("fit", "crop")
     levels = settings.get("range")
-    pixels = read_image(item, size, fit=fit, gray=channels == 1, range=levels)
+    pixels = np.array(
+        read_image(item, size, fit=fit, gray=channels == 1, range=levels)
+    )  # Pillow's are read-only
     if levels is not None:  # uint16, which torch hardly computes with
         return torch.from_numpy(pixels.astype(np.float32) / 65535)
     return _from_pixels(torch.from_numpy(pixels), field)

@@ -20,6 +20,16 @@ def reprkit_encoders() -> Iterator[Spec]:
         "reprkit_compress.encoders.compact:CompactEncoder",
         "A smaller picture for a standard codec (arXiv 1708.00838)",
     )
+    yield Spec(
+        "strided",
+        "reprkit_compress.encoders.strided:StridedEncoder",
+        "Strided convolutions with divisive normalization (arXiv 1611.01704)",
+    )
+    yield Spec(
+        "blocks",
+        "reprkit_compress.encoders.blocks:BlocksEncoder",
+        "Strided convolutions with residual blocks, fast on a CPU",
+    )
 
 
 @hookimpl
@@ -34,6 +44,16 @@ def reprkit_decoders() -> Iterator[Spec]:
         "restore",
         "reprkit_compress.decoders.restore:RestoreDecoder",
         "Enlargement and restoration of a codec's picture (arXiv 1708.00838)",
+    )
+    yield Spec(
+        "strided",
+        "reprkit_compress.decoders.strided:StridedDecoder",
+        "Inverse divisive normalization and transposed convolutions (arXiv 1611.01704)",
+    )
+    yield Spec(
+        "blocks",
+        "reprkit_compress.decoders.blocks:BlocksDecoder",
+        "Residual blocks and sub-pixel convolutions, fast on a CPU",
     )
 
 
