@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reprkit_compress.evaluators.quality import ms_ssim, psnr
+from reprkit_compress.evaluators.quality import psnr
 from reprkit_compress.evaluators.standard_codecs import code
 
 
@@ -19,13 +19,13 @@ class Point:
         bytes: size of its file or string, with all headers.
         payload: bytes without the header of reprkit's string; those of a codec's file are not told apart.
         psnr: dB.
-        ms_ssim: None for a picture that is too small.
+        ms_ssim: None where it was not computed, and for a picture that is too small.
     """
 
     bytes: int
     payload: int
     psnr: float
-    ms_ssim: float | None
+    ms_ssim: float | None = None
 
 
 def codec_points(picture: np.ndarray, codec: str, qualities: Iterable[int]) -> list[Point]:
@@ -34,16 +34,14 @@ def codec_points(picture: np.ndarray, codec: str, qualities: Iterable[int]) -> l
     Of the codec's options the best one counts at each size: a point with more bytes and no higher PSNR than another is left out.
     """
     coded = [each for quality in qualities for each in code(picture, codec, quality)]
-    measured = sorted(
-        ((each.size, psnr(each.decoded, picture), each) for each in coded), key=lambda row: row[:2]
-    )
+    measured = sorted((each.size, psnr(each.decoded, picture)) for each in coded)
     points: list[Point] = []
-    for size, decibels, each in measured:
+    for size, decibels in measured:
         if points and points[-1].psnr >= decibels:
             continue
         if points and points[-1].bytes == size:
             points.pop()
-        points.append(Point(size, size, decibels, ms_ssim(each.decoded, picture)))
+        points.append(Point(size, size, decibels))
     return points
 
 
