@@ -48,10 +48,12 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.layers.value_embedding": ("Rescale", "ValueEmbedding", "pixel_channels"),
     },
     "Latents, decoders, objectives, corruptions": {
+        "reprkit.latents.entropy_model": ("LEAST", "FactorizedEntropy"),
         "reprkit.latents.functional": (
             "check_indices", "draw_noise", "fixed_rate_bits", "perplexity", "sample_exponential", "straight_through",
-            "zero_padding",
+            "sum_per_example", "zero_padding",
         ),
+        "reprkit.latents.variational": ("Variational",),
         "reprkit.likelihoods.location_scale": ("LocationScale",),
         "reprkit.decoders.head": ("Head", "Scale"),
         "reprkit.decoders.sequence": ("SequenceDecoder",),
@@ -105,6 +107,8 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.utils.modes": ("eval_mode",),
         "reprkit.utils.precision": ("at_least_float32", "without_autocast"),
         "reprkit.utils.progress": ("track_progress",),
+        "reprkit.utils.symbol_coder": ("to_frequencies",),
+        "reprkit.utils.symbol_stack": ("SymbolStack", "open_stack"),
     },
 }  # fmt: skip
 

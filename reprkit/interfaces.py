@@ -287,9 +287,33 @@ class Latent(Part):
         tables = self.symbol_frequencies
         return None if tables is None or not tables.any() else tables.long()
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether ``write`` has tables of frequencies; without, all symbols of a slot cost the same."""
+        return self.frequencies() is not None
+
+    def zero_counts(self) -> Int[Tensor, "*c"]:
+        """Return counts of no symbols: of each slot's symbols (q v), or what else a latent with its own ``write`` counts."""
+        vocab = self.vocab or ()
+        return torch.zeros(len(vocab), max(vocab, default=0), dtype=torch.int64)
+
+    def count_symbols(self, code: Code, counts: Int[Tensor, "*c"]) -> None:
+        """Add the symbols of the valid tokens to ``counts``, which ``zero_counts`` returned."""
+        assert code.indices is not None
+        symbols = code.indices.flatten(0, 1) if code.mask is None else code.indices[code.mask]
+        for slot, column in enumerate(symbols.cpu().unbind(1)):
+            counts[slot] += column.bincount(minlength=counts.shape[1])
+
+    def table_bits(self, counts: Int[Tensor, "*c"]) -> float:
+        """Return the bits of all counted symbols as ``write`` codes them: under the tables, or log2 of the vocabulary each."""
+        tables = self.frequencies()
+        if tables is None:
+            return float((counts.sum(1).double() * torch.tensor(self.vocab).double().log2()).sum())
+        return float((counts * (16 - tables.clamp(min=1).cpu().double().log2())).sum())
+
     @torch.no_grad()
-    def set_frequencies(self, counts: Int[Tensor, "q v"]) -> None:
-        """Set the tables of ``frequencies`` from counts of the symbols of each slot; one is added to each count.
+    def set_frequencies(self, counts: Int[Tensor, "*c"]) -> None:
+        """Set the tables of ``frequencies`` from ``counts``, those of ``count_symbols``; one is added to each count.
 
         Where a slot has more than 2^14 entries there are no tables, and nothing is set.
 

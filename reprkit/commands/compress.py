@@ -60,7 +60,7 @@ def command(
     write_code_file(out, strings, input_names(inputs))
     size, bits = out.stat().st_size, 8 * sum(map(len, strings)) / len(strings)
     latents = [factor.latent for factor in loaded.factors.values()]
-    tables = all(latent.vocab is None or latent.frequencies() is not None for latent in latents)
+    tables = all(latent.vocab is None or latent.has_tables for latent in latents)
     if json:
         emit_json(
             {

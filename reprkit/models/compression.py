@@ -9,11 +9,11 @@ The CRC-32 covers all that follows it.  The payload is what ``Latent.write`` ret
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from reprkit.errors import BuildError, DataError, PartArgumentError, nearest
 from reprkit.models.code_header import (
@@ -192,18 +192,18 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
         raise PartArgumentError(
             "fit_frequencies: the model has no discrete latent, so there are no symbols to count"
         )
-    counts = {name: no_symbols(factor.latent) for name, factor in discrete.items()}
+    counts = {name: factor.latent.zero_counts() for name, factor in discrete.items()}
     examples = 0
     with eval_mode(model):
         for rows in dataset(data).batches(batch):
             codes = model.encode(rows, factors=tuple(discrete))
             examples += len(next(iter(codes.values())).z)
             for name, code in codes.items():
-                count_symbols(code, counts[name])
+                discrete[name].latent.count_symbols(code, counts[name])
     bits = {}
     for name, factor in discrete.items():
         factor.latent.set_frequencies(counts[name])
-        bits[name] = table_bits(factor.latent, counts[name]) / examples
+        bits[name] = factor.latent.table_bits(counts[name]) / examples
     return bits
 
 
@@ -238,28 +238,7 @@ def _load_priors(model: Model, priors: Priors) -> dict[str, CodingPrior]:
     return coding
 
 
-def no_symbols(latent: Latent) -> Tensor:
-    """Return counts (q v) of zero for each slot's symbols."""
-    vocab = latent.vocab or ()
-    return torch.zeros(len(vocab), max(vocab), dtype=torch.int64)
-
-
-def count_symbols(code: Code, counts: Tensor) -> None:
-    """Add the symbols of the valid tokens to counts (q v)."""
-    assert code.indices is not None
-    symbols = code.indices.flatten(0, 1) if code.mask is None else code.indices[code.mask]
-    for slot, column in enumerate(symbols.cpu().unbind(1)):
-        counts[slot] += column.bincount(minlength=counts.shape[1])
-
-
-def fixed_bits(latent: Latent, counts: Tensor) -> float:
-    """Return the bits of all counted symbols at log2 of the vocabulary each."""
-    return float((counts.sum(1).double() * torch.tensor(latent.vocab).double().log2()).sum())
-
-
-def table_bits(latent: Latent, counts: Tensor) -> float:
-    """Return the bits of all counted symbols under the latent's tables; without tables, ``fixed_bits``."""
-    tables = latent.frequencies()
-    if tables is None:
-        return fixed_bits(latent, counts)
-    return float((counts * (16 - tables.clamp(min=1).cpu().double().log2())).sum())
+def fixed_bits(latent: Latent, code: Code) -> float:
+    """Return the bits of the symbols of the valid tokens at log2 of the vocabulary each."""
+    tokens = code.z.shape[0] * code.z.shape[1] if code.mask is None else int(code.mask.sum())
+    return tokens * sum(math.log2(entries) for entries in latent.vocab or ())

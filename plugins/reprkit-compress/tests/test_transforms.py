@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from reprkit_compress.layers.gdn import GDN, bounded_below
 
 import reprkit as rk
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.types import Features
-from reprkit_compress.layers.gdn import GDN, bounded_below
 
 # Outputs and gradients of compressai 1.2.8's GDN(3) with the weights and inputs of ``gdn_by_hand``.
 DIVIDED = {

@@ -61,11 +61,25 @@ def reprkit_decoders() -> Iterator[Spec]:
 def reprkit_latents() -> Iterator[Spec]:
     """Quantized codes with entropy models, and standard codecs."""
     yield Spec(
+        "hyperprior",
+        "reprkit_compress.latents.hyperprior:Hyperprior",
+        "Whole numbers under tables that a side code chooses, several rates (arXiv 1802.01436)",
+    )
+    yield Spec(
+        "context-tables",
+        "reprkit_compress.latents.context_tables:ContextTables",
+        "Whole numbers under counted tables that the numbers before them choose",
+    )
+    yield Spec(
         "jpeg",
         "reprkit_compress.latents.codecs:Jpeg",
         "JPEG between two networks (arXiv 1708.00838)",
     )
-    yield Spec("webp", "reprkit_compress.latents.codecs:Webp", "WebP between two networks")
+    yield Spec(
+        "webp",
+        "reprkit_compress.latents.codecs:Webp",
+        "WebP between two networks",
+    )
 
 
 @hookimpl

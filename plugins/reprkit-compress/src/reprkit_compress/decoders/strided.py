@@ -74,9 +74,9 @@ class MapDecoder(Decoder):
 class StridedDecoder(MapDecoder):
     """Transposed convolutions of stride 2, each after inverse divisive normalization (Ballé et al. 2017, arXiv 1611.01704).
 
-    The picture has 2^depth times the sides of the code's grid, whatever they are.  For rate and distortion in nats give the scale as
-    a number: ``strided(scale=0.02)`` with objective "reconstruction" and a latent whose loss is the rate.  A Gaussian's squared
-    error then weighs 1 / (2 scale^2): the smaller the scale, the more bits.
+    The picture has 2^depth times the sides of the code's grid, whatever they are.  For rate and distortion in nats the scale is a
+    number: ``strided(scale=0.02)`` with objective "reconstruction" and a latent whose loss is the rate.  A Gaussian's squared error
+    then weighs 1 / (2 scale^2): the smaller the scale, the more bits.
 
     Args:
         width: channels of every map.

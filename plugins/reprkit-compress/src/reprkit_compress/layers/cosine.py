@@ -17,7 +17,7 @@ _COLORS = (
 
 
 def cosine_basis(channels: int, side: int) -> Float[Tensor, "k c i j"]:
-    """Return the orthonormal basis of blocks of ``side`` x ``side`` pixels, from low to high frequencies.
+    """Return the orthonormal basis of blocks of ``side`` x ``side`` pixels: means of colors, then frequencies of each.
 
     The cosine transform of type II in each direction, times luma and two differences of colors where there are three channels.
     """
@@ -31,7 +31,10 @@ def cosine_basis(channels: int, side: int) -> Float[Tensor, "k c i j"]:
     )
     basis = torch.einsum("ui,vj,yc->uvycij", wave, wave, colors)
     order = (place[:, None] + place[None]).flatten().argsort(stable=True)
-    return basis.reshape(side * side, channels, channels, side, side)[order].flatten(0, 1).float()
+    blocks = basis.reshape(side * side, channels, channels, side, side)[
+        order
+    ].float()  # (frequency, color, ...)
+    return torch.cat([blocks[0], blocks[1:].movedim(1, 0).flatten(0, 1)])
 
 
 class Bottleneck(nn.Module):

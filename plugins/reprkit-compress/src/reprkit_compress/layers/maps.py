@@ -35,7 +35,7 @@ def map_size(batch: Batch, depth: int, part: str) -> tuple[int, int]:
 
 
 def stage_widths(width: int, depth: int, least: int = 32) -> list[int]:
-    """Return the channels of the maps of ``blocks``, from the last one to the first: halved at each step, but at least ``least``."""
+    """Return the channels of the maps of ``blocks``, from the last one to the first: halved each time, at least ``least``."""
     require(depth >= 1, f"a transform has at least one halving, and depth is {depth}")
     return [max(width >> step, min(width, least)) for step in range(depth)]
 
