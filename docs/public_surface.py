@@ -49,6 +49,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Latents, decoders, objectives, corruptions": {
         "reprkit.latents.entropy_model": ("LEAST", "FactorizedEntropy"),
+        "reprkit.latents.rounded": ("SHARPNESS", "Rounded"),
         "reprkit.latents.functional": (
             "check_indices", "draw_noise", "fixed_rate_bits", "perplexity", "sample_exponential", "straight_through",
             "sum_per_example", "zero_padding",

@@ -14,9 +14,10 @@ Expected (one core, about three minutes): docs/results/compression/pictures.md.
 """
 
 import torch
-from reprkit_compress.evaluators.rate_distortion import to_8_bit
+from reprkit_compress.evaluators.rate_distortion import measured_rates, to_8_bit
 
 import reprkit as rk
+from reprkit.data.base import Subset
 from reprkit.utils.collectives import rank
 
 
@@ -60,20 +61,12 @@ def main(
     evaluator = rk.create("evaluator", "rate-distortion", rates=rates)
     pictures = [to_8_bit(unseen[index]["x"], unseen.signature["x"]) for index in range(len(unseen))]
     measured = evaluator.measure(model, pictures)
-    results = rk.evaluate(model, train, "reconstruction", examples=0)
+    results = rk.evaluate(model, Subset(train, range(min(len(train), 64))), "reconstruction")
     results.figures["rate-distortion"] = measured.pop("figures")
     results["rate-distortion"] = measured
     page = rk.report(out, results)
     if rank() == 0:
-        for rate in rates:
-            keys = [
-                key
-                for key in ("bpp", "psnr", "jpeg_gain_db", "webp_gain_db")
-                if f"{key}@{rate:g}" in measured
-            ]
-            print(
-                f"quality {rate:g}: " + ", ".join(f"{key} {measured[f'{key}@{rate:g}']:.3f}" for key in keys)
-            )
+        print(measured_rates(measured))
         print(f"\nthe page: {page}")
 
 

@@ -176,7 +176,7 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
 
     Args:
         model: a model with a discrete latent.
-        data: the data set to count on, or a reference to one.
+        data: the data set to count on, or a reference to one; its images may have another size, if the encoders provide "any_size".
         batch: number of examples that are encoded at a time.
 
     Returns:
@@ -196,7 +196,7 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
     examples = 0
     with eval_mode(model):
         for rows in dataset(data).batches(batch):
-            codes = model.encode(rows, factors=tuple(discrete))
+            codes = model.encode(rows, factors=tuple(discrete), any_length=True)
             examples += len(next(iter(codes.values())).z)
             for name, code in codes.items():
                 discrete[name].latent.count_symbols(code, counts[name])

@@ -1,7 +1,6 @@
 """Small runs of ``recipes/compress.py`` and ``codec_networks.py`` on crops of photographs: rates, gains, pages and models."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +32,11 @@ def run(name, out, *flags):
 
 
 def numbers(printed, name):
-    return [float(value) for value in re.findall(rf"\b{name} (-?[\d.]+)", printed)]
+    """Return a column of the printed table."""
+    lines = [line.split() for line in printed.splitlines()]
+    start = next(place for place, line in enumerate(lines) if line[:2] == ["rate", "bpp"])
+    place, rows = lines[start].index(name), lines[start + 1 :]
+    return [float(row[place]) for row in rows if len(row) == len(lines[start])]
 
 
 def test_one_network_has_several_rates_and_beats_jpeg_at_the_high_ones(tmp_path):

@@ -31,8 +31,8 @@ class CosineEncoder(Encoder):
     ``rounded``, whose code is 4 times the features, a unit of the code is a quantization step of ``step``.  All convolutions but
     the first have cells of ``side`` pixels.
 
-    A token is a block, and ``grid`` the rows and columns of blocks.  Its channels are the means of all colors, then each color's other
-    coefficients from low to high frequencies, as latent ``context-tables`` expects them.
+    A token is a block, and ``grid`` the rows and columns of blocks.  Its channels are the means of all colors, then each color's
+    other coefficients from low to high frequencies, as latent ``context-tables`` expects them.
 
     Args:
         side: pixels of a block's side.

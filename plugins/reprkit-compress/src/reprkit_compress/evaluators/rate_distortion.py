@@ -117,9 +117,11 @@ class RateDistortion(Evaluator):
         return found
 
     def _at_rates(self, models: Model | Mapping[float, Model]) -> Iterator[tuple[float | None, Model]]:
-        if isinstance(models, Mapping):
+        if isinstance(models, Mapping) and len(models) > 1:
             yield from models.items()
             return
+        if isinstance(models, Mapping):
+            (models,) = models.values()
         rates: tuple[float | None, ...] = self.rates or rates_of(models) or (None,)
         for rate in rates:
             with at_rate(models, rate):
@@ -131,6 +133,21 @@ def to_8_bit(values: torch.Tensor | np.ndarray, field: Field) -> np.ndarray:
     low, high = field.range or (0.0, 1.0)
     array = np.asarray(torch.as_tensor(values).float().cpu())
     return ((array - low) / (high - low) * 255).clip(0, 255).round().astype(np.uint8)
+
+
+def measured_rates(found: Mapping[str, Any]) -> str:
+    """Return what ``measure`` found as a table, one line for each rate."""
+    columns = ("bpp", "payload_bpp", "psnr", "ms_ssim", *(f"{codec}_gain_db" for codec in CODECS))
+    names = [name for name in columns if any(key == name or key.startswith(f"{name}@") for key in found)]
+    rates = [key.partition("@")[2] for key in found if key.startswith("bpp@")] or [""]
+    rows = [["rate", *names]]
+    for rate in rates:
+        values = [found.get(f"{name}@{rate}" if rate else name) for name in names]
+        rows.append([rate or "-", *("-" if value is None else f"{value:.3f}" for value in values)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+    )
 
 
 def model_point(model: Model, picture: np.ndarray) -> Point:
