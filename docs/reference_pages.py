@@ -21,7 +21,13 @@ from reprkit.registry.registry import Registry
 from reprkit.registry.sources import from_build_context, read_class
 
 PACKAGES = ("data", "training", "evaluation", "reporting", "testing", "sklearn")  # public names of their own
-OURS = ("reprkit", "reprkit-vision", "reprkit-audio", "reprkit-text", "reprkit-compress")  # distributions whose parts have pages
+OURS = (
+    "reprkit",
+    "reprkit-vision",
+    "reprkit-audio",
+    "reprkit-text",
+    "reprkit-compress",
+)  # distributions whose parts have pages
 
 
 def pages() -> dict[str, str]:

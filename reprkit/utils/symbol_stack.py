@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reprkit.errors import CompressionError
 from reprkit.utils.symbol_coder import (
     PRECISION,
     Coder,
@@ -17,6 +18,8 @@ from reprkit.utils.symbol_coder import (
     fast_coder_agrees,
     frequencies_to_edges,
 )
+
+_CHUNK = 2**14  # symbols whose own tables are in memory at a time
 
 
 class SymbolStack(Protocol):
@@ -77,7 +80,9 @@ class PlainStack:
 
     def push_each(self, symbols: Integers, tables: Integers, rows: Integers) -> None:
         """Push symbols (t), each under the table (k v) of its row (t)."""
-        _push_each(self._coder, symbols, tables, rows)
+        edges = frequencies_to_edges(tables)
+        lefts = edges[rows, symbols]
+        self._coder.push(lefts.tolist(), (edges[rows, symbols + 1] - lefts).tolist())
 
     def pop_each(self, tables: Integers, rows: Integers) -> Integers:
         """Pop a symbol (t) for each row (t) of the tables (k v)."""
@@ -103,15 +108,13 @@ class FastStack:
     """The stack of the package constriction."""
 
     def __init__(self, string: bytes = b"") -> None:
+        if string.endswith(b"\0"):  # no writer ends with one
+            raise CompressionError("the string ends with a zero byte, so it is damaged")
         from constriction import stream
 
-        self._new: Any = stream.stack.AnsCoder
         self._categorical: Any = stream.model.Categorical
-        self._coder: Any = self._open(string)
-
-    def _open(self, string: bytes) -> Any:
         words: NDArray[np.uint32] = np.frombuffer(string + bytes(-len(string) % 4), "<u4").astype(np.uint32)
-        return self._new(words)
+        self._coder: Any = stream.stack.AnsCoder(words)
 
     def _model(self, table: Integers) -> Any:
         # Float64 holds the whole numbers exactly, so that constriction's rounding is that of frequencies_to_edges.
@@ -129,20 +132,20 @@ class FastStack:
         return self._coder.decode(self._model(table), count).astype(np.int64)
 
     def push_each(self, symbols: Integers, tables: Integers, rows: Integers) -> None:
-        """Push symbols (t), each under the table (k v) of its row (t).
-
-        In Python: constriction takes ten times as long where each symbol has a table of its own.
-        """
-        coder = Coder(self.to_bytes())
-        _push_each(coder, symbols, tables, rows)
-        self._coder = self._open(coder.to_bytes())
+        """Push symbols (t), each under the table (k v) of its row (t)."""
+        family = self._categorical(perfect=False)
+        for start in reversed(range(0, len(rows), _CHUNK)):
+            part = slice(start, start + _CHUNK)
+            own = np.asarray(tables[rows[part]], np.float64)
+            self._coder.encode_reverse(symbols[part].astype(np.int32), family, own)
 
     def pop_each(self, tables: Integers, rows: Integers) -> Integers:
         """Pop a symbol (t) for each row (t) of the tables (k v)."""
-        if not len(rows):
-            return np.zeros(0, np.int64)
-        own = np.asarray(tables, np.float64)[rows]
-        return self._coder.decode(self._categorical(perfect=False), own).astype(np.int64)
+        family, symbols = self._categorical(perfect=False), np.empty(len(rows), np.int64)
+        for start in range(0, len(rows), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            symbols[part] = self._coder.decode(family, np.asarray(tables[rows[part]], np.float64))
+        return symbols
 
     def empty(self) -> bool:
         """Whether no symbol is left."""
@@ -151,9 +154,3 @@ class FastStack:
     def to_bytes(self) -> bytes:
         """Return the string."""
         return self._coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
-
-
-def _push_each(coder: Coder, symbols: Integers, tables: Integers, rows: Integers) -> None:
-    edges = frequencies_to_edges(tables)
-    lefts = edges[rows, symbols]
-    coder.push(lefts.tolist(), (edges[rows, symbols + 1] - lefts).tolist())

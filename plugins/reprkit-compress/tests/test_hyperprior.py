@@ -222,7 +222,8 @@ def test_rates_have_gains_and_weights():
     bits = []
     for rate in (0, 0.5, 1, 2):
         latent.rate = rate
-        code = latent(features(2, (8, 8)))
+        with torch.no_grad():
+            code = latent(features(2, (8, 8)))
         assert (code.indices[..., -1] == 8 * rate).all()
         assert latent.embed(code.indices).equal(code.z)
         # The gain is 1 / sqrt(beta) at the start, so the code keeps its size, up to rounding.

@@ -66,6 +66,11 @@ def reprkit_latents() -> Iterator[Spec]:
         "Whole numbers under tables that a side code chooses, several rates (arXiv 1802.01436)",
     )
     yield Spec(
+        "context",
+        "reprkit_compress.latents.context:Context",
+        "Whole numbers under tables that two neighbors choose (arXiv 1809.02736)",
+    )
+    yield Spec(
         "context-tables",
         "reprkit_compress.latents.context_tables:ContextTables",
         "Whole numbers under counted tables that the numbers before them choose",

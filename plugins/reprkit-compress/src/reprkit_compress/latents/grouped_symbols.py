@@ -31,5 +31,4 @@ def _groups(tables: Integers) -> Iterator[tuple[int, Integers]]:
     """Yield each number of a table, ascending, and the places of its symbols, in their order."""
     order = np.argsort(tables, kind="stable")
     numbers, starts = np.unique(tables[order], return_index=True)
-    for number, places in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
-        yield number, places
+    yield from zip(numbers.tolist(), np.split(order, starts[1:]), strict=True)

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Le, MaxLen, MinLen
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -31,6 +30,7 @@ from reprkit.utils.symbol_coder import to_frequencies
 from reprkit.utils.symbol_stack import SymbolStack, open_stack
 from reprkit_compress.latents.gains import STEPS, Gains
 from reprkit_compress.latents.grouped_symbols import Integers, TableOf, pop_grouped, push_grouped
+from reprkit_compress.latents.map_layout import MapLayout
 from reprkit_compress.latents.scale_tables import (
     ESCAPE,
     FRACTIONS,
@@ -46,7 +46,6 @@ from reprkit_compress.layers.integer import SUM, IntegerSynthesis
 SHARPNESS = 4.0  # codes are features times this factor: at the start several whole numbers are in use
 _SIDE = 31  # the largest whole number of the side code
 _START = 29.0  # index of the scale where the synthesis gives 0: about 2
-_BLOCK = 4  # tokens of the code along each side of a token of the side code
 
 
 class Hyperprior(Variational):
@@ -157,8 +156,8 @@ class Hyperprior(Variational):
         )  # features beyond the limit find back
         rounded = straight_through(y.round(), y)
         noisy = y + draw_noise(torch.rand, y) - 0.5 if self.training else rounded
-        layout = _Layout(features)
-        z = self._side(noisy, layout)
+        layout = MapLayout(features)
+        z = self._side(noisy, layout, noise=self.training)
         nats = self._nats(noisy, z, layout)
         if not self.training and self.has_tables:
             with torch.no_grad():
@@ -202,17 +201,17 @@ class Hyperprior(Variational):
     def _scaled(self, y: Float[Tensor, "b n d"], level: Int[Tensor, " b"] | None) -> Float[Tensor, "b n d"]:
         return y if level is None else y * self._gains().inverse(level.unsqueeze(1))
 
-    def _side(self, y: Float[Tensor, "b n d"], layout: _Layout) -> Float[Tensor, "b s h w"]:
-        """Return the side code of y: noisy in training, whole numbers after; 0 at cells without a valid token."""
+    def _side(self, y: Float[Tensor, "b n d"], layout: MapLayout, *, noise: bool) -> Float[Tensor, "b s h w"]:
+        """Return the side code of y: with noise, or whole numbers; 0 at cells without a valid token."""
         side = self.analysis(layout.to_map(y))
         side = straight_through(side.detach().clamp(-_SIDE, _SIDE), side)
-        if self.training:
+        if noise:
             z = side + draw_noise(torch.rand, side) - 0.5
         else:
             z = straight_through(side.round(), side)
         return z if layout.valid is None else z * layout.valid
 
-    def _nats(self, y: Tensor, z: Tensor, layout: _Layout) -> Float[Tensor, " b"]:
+    def _nats(self, y: Tensor, z: Tensor, layout: MapLayout) -> Float[Tensor, " b"]:
         """Return -log p(y | z) - log p(z) of each example, with gradient, under the densities."""
         index, mean = self._gaussians(z, layout)
         index = straight_through(index.detach().clamp(0, SCALES - 1), index)
@@ -223,12 +222,14 @@ class Hyperprior(Variational):
         cells = None if layout.valid is None else layout.valid.flatten(1)
         return sum_per_example(-mass.log(), layout.mask) + sum_per_example(side, cells)
 
-    def _gaussians(self, z: Tensor, layout: _Layout) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
+    def _gaussians(
+        self, z: Tensor, layout: MapLayout
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"]]:
         """Return the scale's index and the mean of each number, exact to their last digit in evaluation."""
         scale, mean = layout.to_tokens(self.synthesis(z, layout.valid)).chunk(2, -1)
         return _START + scale * (8 / SUM), mean * (SHARPNESS / SUM)
 
-    def _tables(self, z: Tensor, layout: _Layout) -> tuple[Int[Tensor, "b n d"], Int[Tensor, "b n d"]]:
+    def _tables(self, z: Tensor, layout: MapLayout) -> tuple[Int[Tensor, "b n d"], Int[Tensor, "b n d"]]:
         """Return the number of the table of each number, and the whole part of its mean; whole numbers from z on."""
         index, mean = self._gaussians(z, layout)
         scale = (index + 0.5).floor().clamp(0, SCALES - 1).long()
@@ -242,7 +243,7 @@ class Hyperprior(Variational):
         outside = difference.abs() > self.half_widths[torch.div(table, FRACTIONS, rounding_mode="floor")]
         return torch.where(outside, ESCAPE, difference + HALF)
 
-    def _table_bits(self, y: Tensor, z: Tensor, layout: _Layout) -> Float[Tensor, " b"]:
+    def _table_bits(self, y: Tensor, z: Tensor, layout: MapLayout) -> Float[Tensor, " b"]:
         """Return the bits of each example under the integer tables."""
         table, center = self._tables(z, layout)
         column = self._columns(y, table, center)
@@ -331,7 +332,7 @@ class Hyperprior(Variational):
         Raises:
             CompressionError: a string does not end where its symbols end, or holds a number beyond the limit.
         """
-        layout = _Layout(like)
+        layout = MapLayout(like)
         b, n = like.z.shape[:2]
         indices = torch.full((b, n, len(self.vocab or ())), self.limit, dtype=torch.int64)
         z = torch.zeros(b, len(self.side_tables), *layout.cells, dtype=torch.float32)
@@ -359,18 +360,13 @@ class Hyperprior(Variational):
         indices = indices.to(like.z.device)
         return Code.of(like, z=self.embed(indices).to(like.z), indices=indices)
 
-    def _written(self, code: Code) -> tuple[Tensor, Tensor, _Layout]:
+    def _written(self, code: Code) -> tuple[Tensor, Tensor, MapLayout]:
         """Return the numbers of a code, the side code that is written with them, and the layout."""
         assert code.indices is not None
-        layout = _Layout(code)
+        layout = MapLayout(code)
         y = (code.indices[..., : self.out_dim] - self.limit).to(self.analysis[0].weight.dtype)  # type: ignore[union-attr]
         y = y if layout.mask is None else y * layout.mask.unsqueeze(-1)
-        training = self.training
-        self.training = False  # whole numbers, also where a caller forgot the mode
-        try:
-            return y.long(), self._side(y, layout).detach(), layout
-        finally:
-            self.training = training
+        return y.long(), self._side(y, layout, noise=False).detach(), layout
 
     def _level_of(self, code: Code) -> list[int]:
         """Return the level of each example."""
@@ -392,37 +388,6 @@ class Hyperprior(Variational):
         if not self.has_tables:
             return [_uniform(self.side_tables.shape[1])] * len(self.side_tables)
         return list(self.side_tables.cpu().long().numpy())
-
-
-class _Layout:
-    """Where the tokens of a code lie: on a map whose sides are multiples of four, and which of its blocks hold a valid token."""
-
-    def __init__(self, tokens: Features | Code) -> None:
-        x = tokens.x if isinstance(tokens, Features) else tokens.z
-        count, grid = x.shape[1], tokens.grid
-        planar = grid is not None and len(grid) == 2 and math.prod(grid) == count
-        self.size = (grid[0], grid[1]) if planar and grid is not None else (1, count)
-        self.cells = tuple(-(-side // _BLOCK) for side in self.size)
-        self.mask, self.valid = tokens.mask, None
-        if self.mask is not None:
-            there = self.to_map(self.mask.unsqueeze(-1).float())
-            self.valid = F.max_pool2d(there, _BLOCK) > 0
-
-    def to_map(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b d h w"]:
-        """Lay out tokens on the map, with zeros after them."""
-        rows, columns = self.size
-        planes = x.mT.unflatten(2, self.size)
-        return F.pad(planes, (0, self.cells[1] * _BLOCK - columns, 0, self.cells[0] * _BLOCK - rows))
-
-    def to_tokens(self, planes: Float[Tensor, "b d h w"]) -> Float[Tensor, "b n d"]:
-        """Invert ``to_map``."""
-        return planes[:, :, : self.size[0], : self.size[1]].flatten(2).mT
-
-    def rows(self, row: int) -> tuple[Tensor, Tensor]:
-        """Return the places of an example's valid tokens, and of its valid cells."""
-        if self.mask is None or self.valid is None:
-            return torch.arange(math.prod(self.size)), torch.arange(math.prod(self.cells))
-        return self.mask[row].cpu().nonzero().flatten(), self.valid[row].flatten().cpu().nonzero().flatten()
 
 
 def _compact_columns(columns: Integers, tables: Integers) -> Integers:

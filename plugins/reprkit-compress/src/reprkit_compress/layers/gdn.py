@@ -15,7 +15,7 @@ _LEAST = 1e-6  # of beta: the norm is not 0
 
 
 class GDN(nn.Module):
-    """Divide each channel by a norm over all channels of its cell (Ballé et al. 2016, arXiv 1511.06281; 2017, arXiv 1611.01704, eq. 3).
+    """Divide each channel by a norm over all channels of its cell (Ballé et al. 2017, arXiv 1611.01704, eq. 3).
 
     ::
 

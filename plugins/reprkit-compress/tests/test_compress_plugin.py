@@ -1,0 +1,31 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from reprkit.registry.registry import Registry
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_part_is_registered_importable_and_in_the_readme():
+    registry = Registry()
+    offered = {
+        (kind, each.name)
+        for kind in ("encoder", "decoder", "latent", "evaluator")
+        for each in registry.specs(kind)
+        if each.distribution == "reprkit-compress"
+    }
+    assert len(offered) == 6
+    readme = (ROOT / "README.md").read_text()
+    for kind, name in offered:
+        registry.load(kind, f"reprkit-compress/{name}")
+        assert f"| {kind} | `{name}" in readme, name
+
+
+def test_the_plugin_module_imports_nothing_heavy():
+    code = (
+        "import sys, reprkit_compress.plugin\n"
+        "print(*[m for m in ('torch', 'torchmetrics', 'numpy', 'PIL', 'constriction') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
