@@ -29,7 +29,7 @@ def main(
     quality: int = 35,
     encoder: str = "compact(scale={scale}, width=16, blocks=1)",
     latent: str = "jpeg(quality={quality}, beta=1.0)",
-    decoder: str = "restore(scale={scale}, width=48, blocks=3, likelihood='gaussian', spread=0.03)",
+    decoder: str = "restore(scale={scale}, width=24, blocks=2, likelihood='gaussian', spread=0.03)",
     rates: tuple[float, ...] = (20.0, 35.0, 50.0, 70.0),
     steps: int = 600,
     batch: int = 8,

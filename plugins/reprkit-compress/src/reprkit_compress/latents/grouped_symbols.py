@@ -29,6 +29,8 @@ def pop_grouped(stack: SymbolStack, tables: Integers, table_of: TableOf) -> Inte
 
 def _groups(tables: Integers) -> Iterator[tuple[int, Integers]]:
     """Yield each number of a table, ascending, and the places of its symbols, in their order."""
+    if not len(tables):
+        return
     order = np.argsort(tables, kind="stable")
     numbers, starts = np.unique(tables[order], return_index=True)
     yield from zip(numbers.tolist(), np.split(order, starts[1:]), strict=True)
