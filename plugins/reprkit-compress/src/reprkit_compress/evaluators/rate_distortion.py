@@ -158,6 +158,12 @@ def model_point(model: Model, picture: np.ndarray) -> Point:
 
 
 def _picture_field(model: Model) -> Field:
+    for name, factor in model.factors.items():
+        if not factor.latent.writes:
+            raise BuildError(
+                f"rate-distortion needs codes that are written as bytes, and latent {factor.latent.qualified} of factor {name} is "
+                "continuous: use a discrete latent or a codec"
+            )
     field = model.output_field
     if field.kind != "image" or field.range is None:
         raise BuildError(
