@@ -145,11 +145,7 @@ def main() -> None:
         found |= json.loads(done.stdout.splitlines()[-1])
     print(f"{side[0]} x {side[1]} pixels, {given.width} channels, one thread, torch {torch.__version__}")
     for name, value in found.items():
-        print(
-            f"{name:40s} {value:10,.0f}"
-            if name.endswith("bytes") and "to" not in name
-            else f"{name:40s} {value:10.3f} s"
-        )
+        print(f"{name:40s} {value:10,.0f}" if name.endswith(": bytes") else f"{name:40s} {value:10.3f} s")
 
 
 if __name__ == "__main__":

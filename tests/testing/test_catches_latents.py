@@ -97,6 +97,7 @@ def test_a_correct_latent_passes_every_check(name):
         ("DrawsOfOneRank", "two ranks equal one process", "log_prob of step 0: differs"),
         ("ReadsOtherValues", "bytes reproduce the code", "z of valid tokens, written and read by a copy"),
         ("LosesTheTree", "trees are in post order", "the code does not have the features' tree"),
+        ("PricesOtherBytes", "bytes reproduce the code", "table_bits(counts) says"),
     ],
 )
 def test_further_wrong_latents_fail_one_check(name, check, reason):

@@ -186,6 +186,13 @@ class WrongEmbedding(Good):
         return indices * 1.0
 
 
+class PricesOtherBytes(Good):
+    """It says that its bytes take half of what they do."""
+
+    def table_bits(self, counts):
+        return super().table_bits(counts) / 2
+
+
 class TablesOutsideOfTheState(Good):
     counts = torch.tensor([[1, 1], [1, 1], [1, 1]])
 

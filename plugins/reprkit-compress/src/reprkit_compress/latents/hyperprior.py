@@ -364,7 +364,7 @@ class Hyperprior(Variational):
         """Return the numbers of a code, the side code that is written with them, and the layout."""
         assert code.indices is not None
         layout = MapLayout(code)
-        y = (code.indices[..., : self.out_dim] - self.limit).to(self.analysis[0].weight.dtype)  # type: ignore[union-attr]
+        y = (code.indices[..., : self.out_dim] - self.limit).to(next(self.analysis.parameters()).dtype)
         y = y if layout.mask is None else y * layout.mask.unsqueeze(-1)
         return y.long(), self._side(y, layout, noise=False).detach(), layout
 
