@@ -9,11 +9,14 @@ Data: photographs of reprkit-vision, split by name; 10 come with packages, 218 m
 Expected (one core, about three minutes): docs/results/compression/pictures.md.
 
     python recipes/codec_networks.py
-    python recipes/codec_networks.py --scale 2 --quality 60 --rates 30 60 85
+    python recipes/codec_networks.py --scale 2 --quality 60 --rates 30 --rates 60 --rates 85
     python recipes/codec_networks.py --latent "webp(quality={quality})"
 """
 
+from typing import Annotated
+
 import torch
+import typer
 from reprkit_compress.evaluators.rate_distortion import measured_rates, to_8_bit
 
 import reprkit as rk
@@ -30,7 +33,7 @@ def main(
     encoder: str = "compact(scale={scale}, width=16, blocks=1)",
     latent: str = "jpeg(quality={quality}, beta=1.0)",
     decoder: str = "restore(scale={scale}, width=24, blocks=2, likelihood='gaussian', spread=0.03)",
-    rates: tuple[float, ...] = (20.0, 35.0, 50.0, 70.0),
+    rates: Annotated[list[float], typer.Option(help="qualities; repeatable")] = [20.0, 35.0, 50.0, 70.0],  # noqa: B006
     steps: int = 600,
     batch: int = 8,
     lr: float = 1e-3,
@@ -58,7 +61,7 @@ def main(
             step.log(losses)
     model.save(f"{out}/model")
 
-    evaluator = rk.create("evaluator", "rate-distortion", rates=rates)
+    evaluator = rk.create("evaluator", "rate-distortion", rates=tuple(rates))
     pictures = [to_8_bit(unseen[index]["x"], unseen.signature["x"]) for index in range(len(unseen))]
     measured = evaluator.measure(model, pictures)
     results = rk.evaluate(model, Subset(train, range(min(len(train), 64))), "reconstruction")

@@ -18,7 +18,10 @@ Expected (one core, about four minutes): docs/results/compression/pictures.md.
     reprkit compress runs/compress/rate-1 photo.png -o photo.rk && reprkit decompress runs/compress/rate-1 photo.rk -o back.png
 """
 
+from typing import Annotated
+
 import torch
+import typer
 from reprkit_compress.evaluators.rate_distortion import measured_rates, to_8_bit
 from reprkit_compress.rates import with_step
 
@@ -37,7 +40,7 @@ def main(
     steps: int = 600,
     batch: int = 8,
     lr: float = 1e-3,
-    factors: tuple[float, ...] = (4.0, 2.8, 2.0, 1.4, 1.0, 0.8),
+    factors: Annotated[list[float], typer.Option(help="of the steps")] = [4.0, 2.8, 2.0, 1.4, 1.0, 0.8],  # noqa: B006
     seed: int = 0,
     out: str = "runs/compress",
     resume: bool = False,

@@ -64,11 +64,19 @@ class Codec(Latent):
         raise NotImplementedError
 
     def forward(self, features: Features) -> Code:
-        """Return the code of features (b n channels)."""
+        """Return the code of features (b n channels).
+
+        Raises:
+            PartArgumentError: features that are not finite, or a picture that is larger than the codec allows.
+        """
         x = zero_padding(features).float()
         rows = _rows(features)
         cut = straight_through(x.detach().clamp(0, 1), x)  # features beyond black and white find back
         pictures = rearrange(cut, "b (h w) c -> b h w c", h=rows)
+        require(
+            bool(torch.isfinite(cut).all()),
+            f"{self.format} writes no picture of features that are not finite",
+        )
         payload = tuple(self.encode(picture) for picture in pictures.detach().cpu())
         decoded = torch.stack([self.decode(string, pictures.shape[1:]) for string in payload]).to(x)
         z = straight_through(rearrange(decoded, "b h w c -> b (h w) c"), cut)
