@@ -1,11 +1,9 @@
 """Small runs of ``recipes/compress.py`` and ``codec_networks.py`` on crops of photographs: rates, gains, pages and models."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import reprkit as rk
@@ -26,9 +24,8 @@ def run(name, out, *flags):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert (out / "index.html").exists()
-    measured = json.loads((out / "results.json").read_text())
-    return done.stdout, measured
+    assert (out / "report.html").exists()
+    return done.stdout
 
 
 def numbers(printed, name):
@@ -39,22 +36,27 @@ def numbers(printed, name):
     return [float(row[place]) for row in rows if len(row) == len(lines[start])]
 
 
-def test_one_network_has_several_rates_and_beats_jpeg_at_the_high_ones(tmp_path):
+def test_one_network_has_several_rates_and_is_better_than_jpeg(tmp_path):
     out = tmp_path / "run"
-    printed, _ = run("compress", out, "--steps", 40, "--batch", 4, "--factors", 2.0, "--factors", 0.6)
+    parts = (
+        "--encoder", "cosine(step=0.1)",
+        "--latent", "context-tables(dim=192)",
+        "--decoder", "cosine(step=0.1, width=8, likelihood='gaussian', scale=0.03)",
+    )  # fmt: skip
+    printed = run("compress", out, *parts, "--steps", 3, "--batch", 4, "--factors", 2.0, "--factors", 0.8)
     (low, high), (worse, better) = numbers(printed, "bpp"), numbers(printed, "psnr")
     assert low < 0.8 * high
     assert worse + 2 < better
-    assert numbers(printed, "jpeg_gain_db")[1] > 0
-    for folder in ("rate-0.5", "rate-1.7"):
-        assert rk.load(out / folder).latent().frequencies() is not None
+    assert min(numbers(printed, "jpeg_gain_db")) > 0.5
+    for folder in ("rate-0.5", "rate-1.2"):
+        assert rk.load(out / folder).latent().has_tables
 
 
-def test_networks_around_jpeg_are_better_than_jpeg(tmp_path):
+def test_networks_around_jpeg_have_its_rates(tmp_path):
     out = tmp_path / "run"
-    flags = ("--steps", 60, "--batch", 4, "--quality", 20, "--rates", 15, "--rates", 30)
-    printed, _ = run("codec_networks", out, *flags)
-    sizes, gains = numbers(printed, "bpp"), numbers(printed, "jpeg_gain_db")
+    flags = ("--steps", 20, "--batch", 4, "--quality", 20, "--rates", 15, "--rates", 30)
+    printed = run("codec_networks", out, *flags)
+    sizes, errors = numbers(printed, "bpp"), numbers(printed, "psnr")
     assert sizes[0] < sizes[1]
-    assert np.mean(gains) > 0.05
+    assert errors[0] < errors[1]
     assert rk.load(out / "model").latent().quality == 20
