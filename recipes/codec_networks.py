@@ -2,7 +2,8 @@
 
 The file is a complete JPEG file with a small header.  The page shows PSNR over bits per pixel beside plain JPEG at its best
 options, WebP and AVIF, of photographs that were not trained on.  With scale=1 the networks correct JPEG's artifacts; with scale=2
-JPEG writes a picture of half the sides, which is for low rates.
+JPEG writes a picture of half the sides, which is for low rates.  The compact network stays as it starts unless
+``--learn-compact`` is given.
 
 Paper: Jiang et al. 2017, "An end-to-end compression framework based on convolutional neural networks", arXiv 1708.00838.
 Data: photographs of reprkit-vision, split by name; 10 come with packages, 218 more with ``reprkit vision fetch photos``.
@@ -34,6 +35,7 @@ def main(
     latent: str = "jpeg(quality={quality}, beta=1.0)",
     decoder: str = "restore(scale={scale}, width=24, blocks=2, likelihood='gaussian', spread=0.03)",
     rates: Annotated[list[float], typer.Option(help="qualities; repeatable")] = [20.0, 35.0, 50.0, 70.0],  # noqa: B006
+    learn_compact: bool = False,
     steps: int = 600,
     batch: int = 8,
     lr: float = 1e-3,
@@ -49,6 +51,8 @@ def main(
         for name, part in {"encoder": encoder, "latent": latent, "decoder": decoder}.items()
     }
     model = rk.build(data=train, objective="reconstruction", seed=seed, **parts)
+    if not learn_compact:
+        model.freeze("encoder", "adapters")  # the plain reduction, or the picture itself
     for step in rk.loop(
         model, train, steps=steps, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **launch
     ):
