@@ -49,6 +49,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Latents, decoders, objectives, corruptions": {
         "reprkit.latents.entropy_model": ("LEAST", "FactorizedEntropy"),
+        "reprkit.latents.rounded": ("SHARPNESS", "Rounded"),
         "reprkit.latents.functional": (
             "check_indices", "draw_noise", "fixed_rate_bits", "perplexity", "sample_exponential", "straight_through",
             "sum_per_example", "zero_padding",
@@ -67,6 +68,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     "Models": {
         "reprkit.models.factor": ("masked_mean", "resolve_factor"),
         "reprkit.models.grid": ("align", "from_tokens", "to_tokens"),
+        "reprkit.models.pictures": ("compress_picture", "decompress_picture", "payload_size"),
     },
     "Data sets": {
         "reprkit.data.base": ("Subset", "derive_seed", "held_out_share", "split_settings", "split_sizes"),
@@ -94,7 +96,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Pages": {
         "reprkit.reporting.drawing": ("chart", "series_color"),
-        "reprkit.reporting.figures": ("Images", "Matrix", "Scatter", "legend_html"),
+        "reprkit.reporting.figures": ("Curves", "Images", "Matrix", "Scatter", "legend_html"),
         "reprkit.reporting.sounds": ("Sounds",),
     },
     "Utilities": {

@@ -46,11 +46,10 @@ class Part(nn.Module):
     Attributes:
         provides: capabilities that an objective may need: "keep" (an encoder that can read a subset of the tokens), "causal" (a
             decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "queries" (see ``Decoder``),
-            "tokenwise" (a decoder that decodes each token of the code by itself), "dense" (see ``Encoder``), "log_prob" (a latent
-            whose codes hold the log-probability of their draw, in training), "tree" (an encoder or latent whose tokens have
-            ``parents``, or a decoder that reads them), "any_size" (an encoder or decoder of images of another size than the
-            signature's: the encoder's ``grid`` follows the picture, and the decoder's picture the grid), or a name that a plugin's
-            own parts agree on.
+            "tokenwise" (a decoder that decodes each token of the code by itself), "dense" (see ``Encoder``), "any_size" (an encoder
+            or decoder of images of any size, see there), "log_prob" (a latent whose codes hold the log-probability of their draw,
+            in training), "tree" (an encoder or latent whose tokens have ``parents``, or a decoder that reads them), or a name
+            that a plugin's own parts agree on.
         arguments: the constructor arguments that were passed, by name.
         build_context: the arguments of ``BUILD_CONTEXT`` that ``build`` passed, by name.  They are not the part's own arguments,
             but a checkpoint stores them, so that the part can be created again.
@@ -138,6 +137,9 @@ class Encoder(Part):
 
     An encoder that provides "dense" has ``layers``, an ``nn.Sequential`` of ``nn.Linear`` maps and elementwise functions; its
     one token is what ``layers`` makes of the example, rescaled by ``layers.value_embedding.Rescale`` and flattened (b p).
+
+    An encoder that provides "any_size" reads images (b h w c) of any height and width that are multiples of its cells', and gives
+    one token for each cell, with ``grid``: a cell has as many pixels as in the images of the signature.
 
     Attributes:
         out_dim: width of the features.
@@ -327,8 +329,16 @@ class Latent(Part):
             row = symbol_coder.to_frequencies(counts[slot, :entries].cpu().numpy())
             tables[slot, :entries] = torch.from_numpy(row).to(tables)
 
+    @property
+    def writes(self) -> bool:
+        """Whether ``write`` gives bytes: a discrete latent, or one with a ``write`` and ``read`` of its own, such as a codec."""
+        return self.vocab is not None or type(self).write is not Latent.write
+
     def write(self, code: Code) -> list[bytes]:
         """Encode the indices of each example's valid tokens as bytes, under ``frequencies``; a latent may write more.
+
+        A continuous latent that writes bytes sets ``Code.payload`` in evaluation, and ``read`` gives the ``z`` of the code that was
+        written, bit by bit.
 
         Raises:
             PartArgumentError: the latent is continuous.
@@ -415,6 +425,9 @@ class Decoder(Part):
     A decoder that sets ``condition_dim`` takes ``condition=`` (b condition_dim), also in ``start``: the codes of the pooled
     factors (``pool=True``) after the core's adapters, summed, in a model whose other factors have more tokens.  It must also work
     without.
+
+    A decoder that provides "any_size" decodes a code of any ``features.grid`` (rows, columns) to an image whose size is in
+    proportion: a cell has as many pixels as in the images of the signature.
 
     A decoder that provides "tree" reads ``features.parents``, and takes a right-branching tree where there are none:
     ``reprkit.layers.trees.tree_of(features)``.

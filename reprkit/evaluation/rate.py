@@ -9,6 +9,7 @@ import torch
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches
 from reprkit.interfaces import Evaluator
+from reprkit.models.code_header import close_string
 from reprkit.models.compression import fixed_bits, join_payloads
 from reprkit.models.fingerprints import fingerprint
 
@@ -48,7 +49,7 @@ class Rate(Evaluator):
         for batch in batches(data, "compressing"):
             codes = model.encode(batch)
             payloads = {name: latent.write(codes[name]) for name, latent in latents.items()}
-            strings = join_payloads(codes, payloads, start)
+            strings = [close_string(start + body) for body in join_payloads(codes, payloads)]
             totals["payload"] += 8 * sum(len(each) for written in payloads.values() for each in written)
             totals["string"] += 8 * sum(map(len, strings))
             for name, code in codes.items():

@@ -17,6 +17,7 @@ import torch
 
 from reprkit.errors import BuildError, DataError, PartArgumentError, nearest
 from reprkit.models.code_header import (
+    HeaderReader,
     TokenLimit,
     close_string,
     encode_varint,
@@ -48,45 +49,52 @@ def compress(model: Model, batch: Batch | Codes, *, priors: Priors = None) -> li
     vocabulary.  Under a prior a symbol costs its -log2 p given the symbols before.  The header takes about 17 bytes a string.
 
     Args:
-        model: a model whose latents are all discrete.
+        model: a model whose latents all write bytes (``Latent.writes``): discrete ones, and codecs.
         batch: what the data set yields, or codes.
         priors: factor -> a causal model of its codes, or its folder.  Its probabilities are floats, so such a string can be read
             on the machine that wrote it only, with the same versions and number of threads.
 
     Raises:
-        PartArgumentError: a latent is continuous.
+        PartArgumentError: a latent is continuous and writes no bytes.
         BuildError: a prior of an unknown factor, of other codes, or that is not a causal decoder without an encoder.
         DataError: the batch does not have the shapes and types of the signature.
     """
-    _check_discrete(model)
+    check_writes(model)
     coding = _load_priors(model, priors)
     with eval_mode(model):
         codes = batch if isinstance(batch, Codes) else model.encode(batch)
-        if set(codes) != set(model.factors):
-            raise BuildError(
-                f"the codes have the factors {', '.join(codes) or 'none'}, and the model {', '.join(model.factors)}"
-            )
-        payloads = {
-            name: (coding.get(name) or factor.latent).write(codes[name])
-            for name, factor in model.factors.items()
-        }
-        return join_payloads(codes, payloads, fingerprint(model), coding)
+        start = fingerprint(model)
+        return [close_string(start + body) for body in write_bodies(model, codes, coding)]
+
+
+def write_bodies(model: Model, codes: Codes, coding: Mapping[str, CodingPrior] | None = None) -> list[bytes]:
+    """Return the content of the strings of codes, one an example: layout and payload of each factor.
+
+    Raises:
+        BuildError: the codes have other factors than the model.
+    """
+    if set(codes) != set(model.factors):
+        raise BuildError(
+            f"the codes have the factors {', '.join(codes) or 'none'}, and the model {', '.join(model.factors)}"
+        )
+    payloads = {
+        name: ((coding or {}).get(name) or factor.latent).write(codes[name])
+        for name, factor in model.factors.items()
+    }
+    return join_payloads(codes, payloads, coding)
 
 
 def join_payloads(
-    codes: Codes,
-    payloads: Mapping[str, Sequence[bytes]],
-    model_fingerprint: bytes,
-    coding: Mapping[str, CodingPrior] | None = None,
+    codes: Codes, payloads: Mapping[str, Sequence[bytes]], coding: Mapping[str, CodingPrior] | None = None
 ) -> list[bytes]:
-    """Return the strings of codes whose payloads are written, by factor in the order of the model's."""
-    bodies = [bytearray(model_fingerprint) for _ in next(iter(payloads.values()))]
+    """Return the content of the strings of codes whose payloads are written, by factor in the order of the model's."""
+    bodies = [bytearray() for _ in next(iter(payloads.values()))]
     for name, written in payloads.items():
         prior = (coding or {}).get(name)
         for row, (body, payload) in enumerate(zip(bodies, written, strict=True)):
             body += layout_to_bytes(codes[name], row, prior)
             body += encode_varint(len(payload)) + payload
-    return [close_string(body) for body in bodies]
+    return [bytes(body) for body in bodies]
 
 
 @torch.no_grad()
@@ -105,27 +113,57 @@ def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None)
     """
     if isinstance(strings, bytes) or not strings or not all(isinstance(s, bytes) for s in strings):
         raise DataError("decompress takes a list of the strings (bytes) that compress returned, at least one")
-    _check_discrete(model)
-    coding, start = _load_priors(model, priors), fingerprint(model)
+    check_writes(model)
+    start = fingerprint(model)
     readers = [open_string(string, number, start) for number, string in enumerate(strings)]
+    codes = read_bodies(model, readers, _load_priors(model, priors))
+    for reader in readers:
+        reader.check_end()
+    return codes
+
+
+def read_bodies(
+    model: Model, readers: Sequence[HeaderReader], coding: Mapping[str, CodingPrior] | None = None
+) -> Codes:
+    """Invert ``write_bodies``: return the codes at the readers' positions as one batch.
+
+    Raises:
+        CompressionError, DataError: as ``decompress``.
+    """
     codes = {}
     with eval_mode(model):
         for name, factor in model.factors.items():
-            prior = coding.get(name)
-            limit = TokenLimit(
-                own=None if model.signature is None else code_length(model, name),
-                values=factor.latent.out_dim + 2 * len(factor.latent.vocab or ()),
-                prior=prior is not None,
-            )
+            prior = (coding or {}).get(name)
+            limit = _token_limit(model, name, prior is not None)
             layouts, payloads = [], []
             for reader in readers:
                 layouts.append(read_layout(reader, name, prior, limit))
                 payloads.append(reader.take(reader.varint()))
             like = join_layouts(layouts, name, factor.latent.out_dim, model, limit)
             codes[name] = (factor.latent if prior is None else prior).read(payloads, like)
-        for reader in readers:
-            reader.check_end()
     return Codes(codes)
+
+
+def skip_body(model: Model, reader: HeaderReader) -> int:
+    """Pass over one example's code; return the bytes of its payloads.
+
+    Raises:
+        CompressionError: as ``decompress``.
+    """
+    size = 0
+    for name in model.factors:
+        read_layout(reader, name, None, _token_limit(model, name))
+        size += len(reader.take(reader.varint()))
+    return size
+
+
+def _token_limit(model: Model, name: str, prior: bool = False) -> TokenLimit:
+    latent = model.latent(name)
+    return TokenLimit(
+        own=None if model.signature is None else code_length(model, name),
+        values=latent.out_dim + 2 * len(latent.vocab or ()),
+        prior=prior,
+    )
 
 
 @torch.no_grad()
@@ -138,7 +176,7 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
 
     Args:
         model: a model with a discrete latent.
-        data: the data set to count on, or a reference to one.
+        data: the data set to count on, or a reference to one; its images may have another size, if the encoders provide "any_size".
         batch: number of examples that are encoded at a time.
 
     Returns:
@@ -158,7 +196,7 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
     examples = 0
     with eval_mode(model):
         for rows in dataset(data).batches(batch):
-            codes = model.encode(rows, factors=tuple(discrete))
+            codes = model.encode(rows, factors=tuple(discrete), any_length=True)
             examples += len(next(iter(codes.values())).z)
             for name, code in codes.items():
                 discrete[name].latent.count_symbols(code, counts[name])
@@ -169,13 +207,19 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
     return bits
 
 
-def _check_discrete(model: Model) -> None:
+def check_writes(model: Model) -> None:
+    """Check that all latents write bytes.
+
+    Raises:
+        BuildError: a model without an encoder.
+        PartArgumentError: a latent is continuous and writes no bytes.
+    """
     if not model.factors:
         raise BuildError(
             "this model has no encoder, so it has no codes to compress: build it with encoder= or factors="
         )
     for name, factor in model.factors.items():
-        if factor.latent.vocab is None:
+        if not factor.latent.writes:
             title = factor.latent.qualified or type(factor.latent).__name__
             raise PartArgumentError(
                 f"latent {title} of factor {name} is continuous, and only discrete codes can be compressed: use a discrete latent, "

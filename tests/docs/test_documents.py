@@ -27,6 +27,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
                 "docs/how-to/tables.md",
                 "docs/how-to/text.md",
                 "docs/how-to/anomalies.md",
+                "docs/how-to/compression.md",
                 "docs/tutorial.md",
             )
         ),

@@ -51,6 +51,8 @@ class MapDecoder(Decoder):
         self.depth, self.part = depth, part
         self.place = TokensToMap(width, depth, part, data=data, tokens=tokens)
         self.in_dim = self.place.in_dim
+        if self.place.join is not None:  # its weights are for one grid
+            self.provides = self.provides - {"any_size"}
         field = data["x"]
         # As many channels as the likelihood has parameters: a wide map of all pixels would take most of the time.
         needed = field.channels * sum(

@@ -138,6 +138,11 @@ class Hyperprior(Variational):
             return
         self._level = self.gains.to_level(rate)
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The rates that it was trained for; () for one."""
+        return () if self.gains is None else tuple(float(each) for each in range(len(self.gains.betas)))
+
     # ------------------------------------------------------------------ the code and its price
 
     def forward(self, features: Features) -> Code:
