@@ -1,5 +1,7 @@
 """Codes as bytes: one string an example, with a header that refuses another model and damage; the tables of the symbols.
 
+A causal model without an encoder has no codes: its data itself is written, without loss; see ``symbol_coding``.
+
 ::
 
     version 1 │ CRC-32 4 │ fingerprint of the model 4 │ for each factor: layout of its code, length of its payload, payload
@@ -28,6 +30,7 @@ from reprkit.models.code_header import (
 from reprkit.models.coding_prior import CodingPrior
 from reprkit.models.fingerprints import fingerprint
 from reprkit.models.priors import code_length
+from reprkit.models.symbol_coding import codes_data, compress_symbols, decompress_symbols
 from reprkit.types import Batch, Code, Codes
 from reprkit.utils.modes import eval_mode
 
@@ -41,8 +44,12 @@ Priors = Mapping[str, "Model | str"] | None
 
 
 @torch.no_grad()
-def compress(model: Model, batch: Batch | Codes, *, priors: Priors = None) -> list[bytes]:
+def compress(
+    model: Model, batch: Batch | Codes, *, priors: Priors = None, slots: int | None = None
+) -> list[bytes]:
     """Encode a batch and return its codes as bytes, one string an example, which ``decompress`` reads.
+
+    A causal model without an encoder writes the symbols of the batch without loss: see ``symbol_coding.compress_symbols``.
 
     Symbols cost what the tables of ``Latent.frequencies`` say, see ``fit_frequencies``; without tables each costs log2 of its
     vocabulary.  Under a prior a symbol costs its -log2 p given the symbols before.  The header takes about 17 bytes a string.
@@ -52,12 +59,19 @@ def compress(model: Model, batch: Batch | Codes, *, priors: Priors = None) -> li
         batch: what the data set yields, or codes.
         priors: factor -> a causal model of its codes, or its folder.  Its probabilities are floats, so such a string can be read
             on the machine that wrote it only, with the same versions and number of threads.
+        slots: write only the first slots of each token, where the latent can be read from fewer, as ``residual-vq`` is: one model
+            then serves several rates.  All by default.
 
     Raises:
-        PartArgumentError: a latent is continuous.
-        BuildError: a prior of an unknown factor, of other codes, or that is not a causal decoder without an encoder.
+        PartArgumentError: a latent is continuous, or cannot be read from that many slots.
+        BuildError: a prior of an unknown factor, of other codes, or that is not a causal decoder without an encoder; priors or
+            slots of a model without an encoder.
         DataError: the batch does not have the shapes and types of the signature.
     """
+    if codes_data(model) and not isinstance(batch, Codes):
+        if priors or slots is not None:
+            raise BuildError("priors= and slots= are of codes, and a model without an encoder has none")
+        return compress_symbols(model, batch)
     _check_discrete(model)
     coding = _load_priors(model, priors)
     with eval_mode(model):
@@ -66,11 +80,15 @@ def compress(model: Model, batch: Batch | Codes, *, priors: Priors = None) -> li
             raise BuildError(
                 f"the codes have the factors {', '.join(codes) or 'none'}, and the model {', '.join(model.factors)}"
             )
+        if slots is not None:
+            codes = Codes({name: _first_slots(model, name, codes[name], slots) for name in codes})
+            if coding:
+                raise BuildError("a prior gives the symbols of all slots a probability: leave out slots=")
         payloads = {
             name: (coding.get(name) or factor.latent).write(codes[name])
             for name, factor in model.factors.items()
         }
-        return join_payloads(codes, payloads, fingerprint(model), coding)
+        return join_payloads(codes, payloads, fingerprint(model), coding, _slot_numbers(model))
 
 
 def join_payloads(
@@ -78,20 +96,26 @@ def join_payloads(
     payloads: Mapping[str, Sequence[bytes]],
     model_fingerprint: bytes,
     coding: Mapping[str, CodingPrior] | None = None,
+    slots: Mapping[str, int] | None = None,
 ) -> list[bytes]:
-    """Return the strings of codes whose payloads are written, by factor in the order of the model's."""
+    """Return the strings of codes whose payloads are written, by factor in the order of the model's.
+
+    ``slots``: the number that the latent of each factor has; where a code has fewer, its string says so.
+    """
     bodies = [bytearray(model_fingerprint) for _ in next(iter(payloads.values()))]
     for name, written in payloads.items():
         prior = (coding or {}).get(name)
         for row, (body, payload) in enumerate(zip(bodies, written, strict=True)):
-            body += layout_to_bytes(codes[name], row, prior)
+            body += layout_to_bytes(codes[name], row, prior, (slots or {}).get(name))
             body += encode_varint(len(payload)) + payload
     return [close_string(body) for body in bodies]
 
 
 @torch.no_grad()
-def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None) -> Codes:
+def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None) -> Codes | dict[str, Tensor]:
     """Return the codes that ``compress`` wrote, as one batch; ``model.decode`` of them is that of the codes written.
+
+    Of a causal model without an encoder: the batch itself, ``x`` (b n) and, where lengths differ, ``x_mask``.
 
     Args:
         model: the model that wrote the strings, or its saved copy.
@@ -105,6 +129,8 @@ def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None)
     """
     if isinstance(strings, bytes) or not strings or not all(isinstance(s, bytes) for s in strings):
         raise DataError("decompress takes a list of the strings (bytes) that compress returned, at least one")
+    if codes_data(model):
+        return decompress_symbols(model, strings)
     _check_discrete(model)
     coding, start = _load_priors(model, priors), fingerprint(model)
     readers = [open_string(string, number, start) for number, string in enumerate(strings)]
@@ -121,7 +147,7 @@ def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None)
             for reader in readers:
                 layouts.append(read_layout(reader, name, prior, limit))
                 payloads.append(reader.take(reader.varint()))
-            like = join_layouts(layouts, name, factor.latent.out_dim, model, limit)
+            like = join_layouts(layouts, name, factor.latent, model, limit)
             codes[name] = (factor.latent if prior is None else prior).read(payloads, like)
         for reader in readers:
             reader.check_end()
@@ -167,6 +193,25 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
         factor.latent.set_frequencies(counts[name])
         bits[name] = table_bits(factor.latent, counts[name]) / examples
     return bits
+
+
+def _slot_numbers(model: Model) -> dict[str, int]:
+    return {name: len(factor.latent.vocab or ()) for name, factor in model.factors.items()}
+
+
+def _first_slots(model: Model, name: str, code: Code, slots: int) -> Code:
+    """Return the code of the first slots of each token.
+
+    Raises:
+        PartArgumentError: there are fewer, or the latent needs all.
+    """
+    latent, vocab = model.latent(name), model.latent(name).vocab or ()
+    if not 1 <= slots <= len(vocab):
+        raise PartArgumentError(f"slots={slots}: a token of factor {name} has {len(vocab)} slots")
+    if slots == len(vocab) or code.indices is None:
+        return code
+    indices = code.indices[..., :slots]
+    return Code.of(code, z=latent.embed(indices).to(code.z), indices=indices)
 
 
 def _check_discrete(model: Model) -> None:

@@ -29,3 +29,14 @@ def reprkit_latents() -> Iterator[Spec]:
 def reprkit_evaluators() -> Iterator[Spec]:
     """Rate and distortion by real bytes."""
     yield from ()
+
+
+@hookimpl
+def reprkit_datasets() -> Iterator[Spec]:
+    """Bytes of files."""
+    yield Spec(
+        "bytes",
+        "reprkit_compress.data.bytes:Bytes",
+        "The bytes of files, in windows: text for lossless models",
+        forms=("bytes",),
+    )
