@@ -1,10 +1,11 @@
 """Lossless coding of data under a causal model without an encoder: text, symbols, codes of another model.
 
 A sequence is cut into streams of equal length, which the model reads side by side as one batch; each symbol costs its -log2 p
-given the symbols before it in its stream.  A string of bytes::
+given the symbols before it in its stream.  The model's probabilities are mixed with counts of the data that was already coded
+(``reprkit.utils.adaptive_counts``), where the vocabulary has at most 256 symbols.  A string of bytes::
 
-    version 1 │ CRC-32 4 │ fingerprint of the model 4 │ number of symbols │ number of streams │ CRC-32 of the symbols 4
-    │ length of the payload │ payload │ zeros
+    version 1 │ CRC-32 4 │ fingerprint of the model 4 │ number of symbols │ number of streams │ orders of the counts, or 0
+    │ CRC-32 of the symbols 4 │ length of the payload │ payload │ zeros
 
 The zeros are there only for data that takes less than a byte for each 1,024 symbols: a short string cannot claim a long text.
 """
@@ -25,6 +26,7 @@ from reprkit.models.code_header import close_string, encode_varint, open_string
 from reprkit.models.fingerprints import fingerprint
 from reprkit.models.priors import check_causal
 from reprkit.types import Batch
+from reprkit.utils.adaptive_counts import ORDERS, AdaptiveCounts
 from reprkit.utils.exact_probabilities import logits_to_edges
 from reprkit.utils.modes import eval_mode
 from reprkit.utils.symbol_coder import Coder, Integers
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 STREAM = 2**12  # a sequence is cut into as many streams as it has parts of this many symbols
 MOST_STREAMS = 64
+COUNTED = 256  # largest vocabulary whose symbols are counted
 _FREE, _PER_BYTE = 2**16, 2**10  # symbols that a string may claim, and that each of its bytes allows
 
 
@@ -43,11 +46,16 @@ def codes_data(model: Model) -> bool:
 
 
 @torch.no_grad()
-def compress_symbols(model: Model, batch: Batch) -> list[bytes]:
+def compress_symbols(model: Model, batch: Batch, *, adapt: bool = True) -> list[bytes]:
     """Return the symbols of field ``x`` as bytes, one string an example of any length; ``decompress_symbols`` reads them.
 
     The probabilities come from the model in float64 and are rounded, see ``reprkit.utils.exact_probabilities``; a string depends on
     no other example of the batch.
+
+    Args:
+        model: a causal decoder of tokens (t,), without an encoder.
+        batch: its field ``x`` (b n), and ``x_mask``.
+        adapt: mix the model's probabilities with counts of what was coded before, which the reader has, too.
 
     Raises:
         BuildError: the decoder is not causal, or its data is not tokens.
@@ -59,7 +67,7 @@ def compress_symbols(model: Model, batch: Batch) -> list[bytes]:
     symbols, mask = batch["x"].cpu(), batch.get("x_mask")
     rows = symbols if mask is None else [row[valid.cpu()] for row, valid in zip(symbols, mask, strict=True)]
     start = fingerprint(model)
-    return [close_string(start + _write(exact, row.numpy().astype(np.int64))) for row in rows]
+    return [close_string(start + _write(exact, row.numpy().astype(np.int64), adapt)) for row in rows]
 
 
 @torch.no_grad()
@@ -92,11 +100,13 @@ def _exact_copy(model: Model) -> Model:
     return copy.deepcopy(model).double().eval()
 
 
-def _write(model: Model, symbols: Integers) -> bytes:
+def _write(model: Model, symbols: Integers, adapt: bool) -> bytes:
     streams = min(max(len(symbols) // STREAM, 1), MOST_STREAMS)
     columns = _to_columns(symbols, streams)
+    vocab = (model.signature["x"].vocab if model.signature else None) or 0
+    orders = ORDERS if adapt and vocab <= COUNTED else 0
     lefts, probabilities = [], []
-    steps = _steps(model, *columns.shape)
+    steps = _steps(model, columns.shape, len(symbols), orders > 0)
     edges = next(steps, None)
     for column, active in zip(columns, _active(len(symbols), streams), strict=True):
         assert edges is not None
@@ -108,7 +118,7 @@ def _write(model: Model, symbols: Integers) -> bytes:
     coder = Coder()
     coder.push(lefts, probabilities)
     payload = coder.to_bytes()
-    header = encode_varint(len(symbols)) + encode_varint(streams) + _checksum(symbols)
+    header = encode_varint(len(symbols)) + encode_varint(streams) + bytes([orders]) + _checksum(symbols)
     return header + encode_varint(len(payload)) + payload + bytes(_padding(len(symbols), len(payload)))
 
 
@@ -117,12 +127,15 @@ def _read(model: Model, string: bytes, number: int, start: bytes) -> Integers:
     count, streams = reader.varint(), reader.varint()
     if count > _FREE + _PER_BYTE * reader.size or not 1 <= streams <= MOST_STREAMS:
         reader.refuse(f"it claims {count:,} symbols in {streams:,} streams and {reader.size:,} bytes")
+    orders = reader.take(1)[0]
+    if orders not in (0, ORDERS):
+        reader.refuse(f"it claims counts of order {orders}, and this reprkit has {ORDERS}")
     checksum = reader.take(4)
     payload = reader.take(reader.varint())
     reader.take(_padding(count, len(payload)))
     reader.check_end()
     coder, columns = Coder(payload), _to_columns(np.zeros(count, np.int64), streams)
-    steps = _steps(model, *columns.shape)
+    steps = _steps(model, columns.shape, count, orders > 0)
     edges = next(steps, None)
     for column, active in zip(columns, _active(count, streams), strict=True):
         assert edges is not None
@@ -141,20 +154,27 @@ def _read(model: Model, string: bytes, number: int, start: bytes) -> Integers:
     return symbols
 
 
-def _steps(model: Model, length: int, streams: int) -> Iterator[Integers]:
+def _steps(model: Model, shape: tuple[int, ...], count: int, adapt: bool) -> Iterator[Integers]:
     """Yield the cumulative probabilities of the next symbols (streams v+1); takes the symbols by ``send``.
 
-    After the last step it yields the probabilities of a step that is not coded.
+    After the last step it yields an empty array.
     """
+    length, streams = shape
+    counts = None
     decoder = model.get_decoder()
     with eval_mode(model):
         state = decoder.start(None, size=streams, length=length) if length else None
     previous = None
-    for _ in range(length):
+    for active in _active(count, streams):
         with torch.no_grad(), eval_mode(model):
             decoded, state = decoder.step(previous, state)
-        logits = decoded.params["logits"].reshape(streams, -1)
-        column = yield logits_to_edges(logits.cpu().numpy())
+        logits = decoded.params["logits"].reshape(streams, -1).log_softmax(-1).cpu().numpy()
+        if adapt:
+            counts = counts or AdaptiveCounts(logits.shape[1], streams)
+            logits = counts.mix(logits)
+        column = yield logits_to_edges(logits)
+        if counts is not None:
+            counts.update(logits, column, active)
         previous = torch.from_numpy(column.copy()).to(model.device).reshape(streams, 1, 1)
     yield np.zeros((streams, 0), np.int64)
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from reprkit.testing.commands import run_command
 from reprkit_audio.data.sound_folder import SoundFolder
 from reprkit_audio.frontends import frontend
 
 import reprkit as rk
+from reprkit.commands.main import main
 from reprkit.data import Field, Signature, sound
 from reprkit.errors import CompressionError, DataError
 from reprkit.models import file_streams
@@ -20,6 +20,12 @@ from reprkit.models.file_streams import (
 
 FRAMES, HOP = 8, 256
 FORM = frontend("log-mel").form
+
+
+def run_command(*words):
+    with pytest.raises(SystemExit) as exited:
+        main([str(word) for word in words])
+    assert not exited.value.code
 
 
 def build(seed=0, layers=3):
