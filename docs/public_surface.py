@@ -33,8 +33,9 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Layers": {
         "reprkit.layers.attention": ("Blocks",),
+        "reprkit.layers.convolution": ("downsampled_size",),
         "reprkit.layers.dropout": ("Dropout",),
-        "reprkit.layers.field_checks": ("check_heads",),
+        "reprkit.layers.field_checks": ("check_heads", "image_shape", "require_token_count"),
         "reprkit.layers.gather_rows": ("gather_rows", "gather_tokens"),
         "reprkit.layers.positions": ("sinusoidal_positions", "sinusoidal_positions_2d"),
         "reprkit.layers.recurrent": ("Recurrent", "run_recurrent"),
@@ -44,13 +45,15 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.layers.trees": (
             "check_tree", "children", "first_descendants", "is_inner", "parents_of_actions", "right_branching", "spans", "tree_of",
         ),
-        "reprkit.layers.value_embedding": ("Rescale", "ValueEmbedding"),
+        "reprkit.layers.value_embedding": ("Rescale", "ValueEmbedding", "pixel_channels"),
     },
     "Latents, decoders, objectives, corruptions": {
+        "reprkit.latents.entropy_model": ("LEAST", "FactorizedEntropy"),
         "reprkit.latents.functional": (
             "check_indices", "draw_noise", "fixed_rate_bits", "perplexity", "sample_exponential", "straight_through",
-            "zero_padding",
+            "sum_per_example", "zero_padding",
         ),
+        "reprkit.latents.variational": ("Variational",),
         "reprkit.likelihoods.location_scale": ("LocationScale",),
         "reprkit.decoders.head": ("Head", "Scale"),
         "reprkit.decoders.sequence": ("SequenceDecoder",),
@@ -64,6 +67,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     "Models": {
         "reprkit.models.factor": ("masked_mean", "resolve_factor"),
         "reprkit.models.grid": ("align", "from_tokens", "to_tokens"),
+        "reprkit.models.pictures": ("compress_picture", "decompress_picture", "payload_size"),
     },
     "Data sets": {
         "reprkit.data.base": ("Subset", "derive_seed", "held_out_share", "split_settings", "split_sizes"),
@@ -91,7 +95,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Pages": {
         "reprkit.reporting.drawing": ("chart", "series_color"),
-        "reprkit.reporting.figures": ("Images", "Matrix", "Scatter", "legend_html"),
+        "reprkit.reporting.figures": ("Curves", "Images", "Matrix", "Scatter", "legend_html"),
         "reprkit.reporting.sounds": ("Sounds",),
     },
     "Utilities": {
@@ -103,6 +107,8 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.utils.modes": ("eval_mode",),
         "reprkit.utils.precision": ("at_least_float32", "without_autocast"),
         "reprkit.utils.progress": ("track_progress",),
+        "reprkit.utils.symbol_coder": ("to_frequencies",),
+        "reprkit.utils.symbol_stack": ("SymbolStack", "open_stack"),
     },
 }  # fmt: skip
 

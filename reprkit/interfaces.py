@@ -46,9 +46,10 @@ class Part(nn.Module):
     Attributes:
         provides: capabilities that an objective may need: "keep" (an encoder that can read a subset of the tokens), "causal" (a
             decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "queries" (see ``Decoder``),
-            "tokenwise" (a decoder that decodes each token of the code by itself), "dense" (see ``Encoder``), "log_prob" (a latent
-            whose codes hold the log-probability of their draw, in training), "tree" (an encoder or latent whose tokens have
-            ``parents``, or a decoder that reads them), or a name that a plugin's own parts agree on.
+            "tokenwise" (a decoder that decodes each token of the code by itself), "dense" (see ``Encoder``), "any_size" (an encoder
+            or decoder of images of any size, see there), "log_prob" (a latent whose codes hold the log-probability of their draw,
+            in training), "tree" (an encoder or latent whose tokens have ``parents``, or a decoder that reads them), or a name
+            that a plugin's own parts agree on.
         arguments: the constructor arguments that were passed, by name.
         build_context: the arguments of ``BUILD_CONTEXT`` that ``build`` passed, by name.  They are not the part's own arguments,
             but a checkpoint stores them, so that the part can be created again.
@@ -136,6 +137,9 @@ class Encoder(Part):
 
     An encoder that provides "dense" has ``layers``, an ``nn.Sequential`` of ``nn.Linear`` maps and elementwise functions; its
     one token is what ``layers`` makes of the example, rescaled by ``layers.value_embedding.Rescale`` and flattened (b p).
+
+    An encoder that provides "any_size" reads images (b h w c) of any height and width that are multiples of its cells', and gives
+    one token for each cell, with ``grid``: a cell has as many pixels as in the images of the signature.
 
     Attributes:
         out_dim: width of the features.
@@ -283,9 +287,33 @@ class Latent(Part):
         tables = self.symbol_frequencies
         return None if tables is None or not tables.any() else tables.long()
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether ``write`` has tables of frequencies; without, all symbols of a slot cost the same."""
+        return self.frequencies() is not None
+
+    def zero_counts(self) -> Int[Tensor, "*c"]:
+        """Return counts of no symbols: of each slot's symbols (q v), or what else a latent with its own ``write`` counts."""
+        vocab = self.vocab or ()
+        return torch.zeros(len(vocab), max(vocab, default=0), dtype=torch.int64)
+
+    def count_symbols(self, code: Code, counts: Int[Tensor, "*c"]) -> None:
+        """Add the symbols of the valid tokens to ``counts``, which ``zero_counts`` returned."""
+        assert code.indices is not None
+        symbols = code.indices.flatten(0, 1) if code.mask is None else code.indices[code.mask]
+        for slot, column in enumerate(symbols.cpu().unbind(1)):
+            counts[slot] += column.bincount(minlength=counts.shape[1])
+
+    def table_bits(self, counts: Int[Tensor, "*c"]) -> float:
+        """Return the bits of all counted symbols as ``write`` codes them: under the tables, or log2 of the vocabulary each."""
+        tables = self.frequencies()
+        if tables is None:
+            return float((counts.sum(1).double() * torch.tensor(self.vocab).double().log2()).sum())
+        return float((counts * (16 - tables.clamp(min=1).cpu().double().log2())).sum())
+
     @torch.no_grad()
-    def set_frequencies(self, counts: Int[Tensor, "q v"]) -> None:
-        """Set the tables of ``frequencies`` from counts of the symbols of each slot; one is added to each count.
+    def set_frequencies(self, counts: Int[Tensor, "*c"]) -> None:
+        """Set the tables of ``frequencies`` from ``counts``, those of ``count_symbols``; one is added to each count.
 
         Where a slot has more than 2^14 entries there are no tables, and nothing is set.
 
@@ -301,8 +329,16 @@ class Latent(Part):
             row = symbol_coder.to_frequencies(counts[slot, :entries].cpu().numpy())
             tables[slot, :entries] = torch.from_numpy(row).to(tables)
 
+    @property
+    def writes(self) -> bool:
+        """Whether ``write`` gives bytes: a discrete latent, or one with a ``write`` and ``read`` of its own, such as a codec."""
+        return self.vocab is not None or type(self).write is not Latent.write
+
     def write(self, code: Code) -> list[bytes]:
         """Encode the indices of each example's valid tokens as bytes, under ``frequencies``; a latent may write more.
+
+        A continuous latent that writes bytes sets ``Code.payload`` in evaluation, and ``read`` gives the ``z`` of the code that was
+        written, bit by bit.
 
         Raises:
             PartArgumentError: the latent is continuous.
@@ -389,6 +425,9 @@ class Decoder(Part):
     A decoder that sets ``condition_dim`` takes ``condition=`` (b condition_dim), also in ``start``: the codes of the pooled
     factors (``pool=True``) after the core's adapters, summed, in a model whose other factors have more tokens.  It must also work
     without.
+
+    A decoder that provides "any_size" decodes a code of any ``features.grid`` (rows, columns) to an image whose size is in
+    proportion: a cell has as many pixels as in the images of the signature.
 
     A decoder that provides "tree" reads ``features.parents``, and takes a right-branching tree where there are none:
     ``reprkit.layers.trees.tree_of(features)``.

@@ -59,6 +59,7 @@ class Code:
         indices: the chosen entry of each slot (b n q), int64; None for a continuous latent.
         log_prob: log-probability of the draw (b n), nats, where the latent provides it.
         bits: cost of transmitting the code, bits an example (b); None where it is not finite.
+        payload: the bytes of each example, of a continuous latent that computes ``z`` from them, such as a codec; else None.
         losses: name -> scalar with gradient, unweighted, **in nats where possible: summed over tokens, averaged over examples**.
         metrics: name -> detached scalar.
     """
@@ -69,6 +70,7 @@ class Code:
     indices: Int[Tensor, "b n q"] | None = None
     log_prob: Float[Tensor, "b n"] | None = None
     bits: Float[Tensor, " b"] | None = None
+    payload: tuple[bytes, ...] | None = None
     losses: dict[str, Tensor] = field(default_factory=dict)
     metrics: dict[str, Tensor] = field(default_factory=dict)
     mask: Bool[Tensor, "b n"] | None = None

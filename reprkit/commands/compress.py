@@ -40,11 +40,16 @@ def command(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Compress data to a small file by a model with a discrete latent.
+    """Compress data to a small file by a model with a discrete latent or a codec.
 
     What decompress gives back are the model's outputs, not the data. Symbols cost what the model's tables say:
-    call model.fit_frequencies(train) and save it before, else each symbol costs the same. Sound of any length goes
-    through a model that makes waveforms, and a file through a causal model of its bytes, without loss.
+    call model.fit_frequencies(train) and save it before, else each symbol costs the same.
+
+    Picture files may have any size, and come back in it: as a whole where encoder and decoder can, else in tiles of the size
+    that the model learned.
+
+    Sound of any length goes through a model that makes waveforms, and a file through a causal model of its bytes,
+    without loss.
     """
     if out.suffix.lower() != SUFFIX:
         raise ReprkitError(f"--out {out}: compressed examples are written to {SUFFIX}")
@@ -52,7 +57,8 @@ def command(
     from reprkit.commands.streams import compress_streams
     from reprkit.models.code_file import write_code_file
     from reprkit.models.file_streams import stream_files
-    from reprkit.models.model_input import input_names, model_input
+    from reprkit.models.model_input import PictureFiles, input_names, model_input
+    from reprkit.models.pictures import compress_picture
     from reprkit.utils.progress import track_progress
 
     loaded = load_model(model, device)
@@ -61,11 +67,20 @@ def command(
         return
     inputs = model_input(loaded, data)
     strings: list[bytes] = []
-    for start in track_progress(range(0, len(inputs), batch), "compressing"):
-        strings += loaded.compress(inputs.batch(range(start, min(start + batch, len(inputs)))), slots=slots)
+    if isinstance(inputs, PictureFiles):
+        if slots is not None:
+            raise ReprkitError("--slots is of sound and sequences; pictures are written with all slots")
+        for file in track_progress(inputs.files, "compressing"):
+            strings.append(compress_picture(loaded, file))
+    else:
+        for start in track_progress(range(0, len(inputs), batch), "compressing"):
+            strings += loaded.compress(
+                inputs.batch(range(start, min(start + batch, len(inputs)))), slots=slots
+            )
     write_code_file(out, strings, input_names(inputs))
     size, bits = out.stat().st_size, 8 * sum(map(len, strings)) / len(strings)
-    tables = all(factor.latent.frequencies() is not None for factor in loaded.factors.values())
+    latents = [factor.latent for factor in loaded.factors.values()]
+    tables = all(latent.vocab is None or latent.has_tables for latent in latents)
     if json:
         emit_json(
             {

@@ -199,23 +199,40 @@ def not_learned(unseen: Mapping[str, int]) -> DataError:
 
 
 def _from_pictures(items: Sequence[Any], field: Field) -> Tensor:
+    height, width, _ = field.shape
+    if height is None or width is None:
+        raise DataError(f"pictures have a size, and the model reads images of {field.axes}")
+    return torch.stack([read_picture(item, field, (height, width)) for item in items])
+
+
+def read_picture(item: Any, field: Field, size: tuple[int, int] | None = None) -> Tensor:
+    """Return a picture (PIL) or its file in the field's channels and range (h w c), as the data set ``images`` reads it.
+
+    Args:
+        item: the picture, or the path of its file.
+        field: an image field.
+        size: (h, w), to which it is cropped and resized; None for its own.
+
+    Raises:
+        DataError: an image field without 1 or 3 channels, or a picture that cannot be read so.
+        OSError: the file cannot be read; Pillow raises other exceptions too.
+    """
     from reprkit.data.formats.image_files import Fit, read_image
     from reprkit.registry.references import parse
 
-    height, width, channels = field.shape
-    if height is None or width is None or channels not in (1, 3):
-        raise DataError(
-            f"pictures have 1 or 3 channels and a size, and the model reads images of {field.axes}"
-        )
+    channels = field.shape[-1]
+    if channels not in (1, 3):
+        raise DataError(f"pictures have 1 or 3 channels, and the model reads images of {field.axes}")
     form = field.form or "image"
     settings = parse(form).arguments if form.startswith("image") else {}
     fit: Fit = settings.get("fit", "crop")
     levels = settings.get("range")
-    pixels = [read_image(item, (height, width), fit=fit, gray=channels == 1, range=levels) for item in items]
-    stacked = np.stack(pixels)
+    pixels = np.array(
+        read_image(item, size, fit=fit, gray=channels == 1, range=levels)
+    )  # Pillow's are read-only
     if levels is not None:  # uint16, which torch hardly computes with
-        return torch.from_numpy(stacked.astype(np.float32) / 65535)
-    return _from_pixels(torch.from_numpy(stacked), field)
+        return torch.from_numpy(pixels.astype(np.float32) / 65535)
+    return _from_pixels(torch.from_numpy(pixels), field)
 
 
 def _is_picture(item: Any) -> bool:

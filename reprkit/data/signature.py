@@ -287,6 +287,15 @@ class Signature(Mapping[str, Field]):
             }
         )
 
+    def sized_as(self, batch: Mapping[str, Any]) -> Signature:
+        """Return the signature with images (h w c) of the height and width that they have in a batch (b h w c)."""
+        fields = {}
+        for name, known in self._fields.items():
+            space = getattr(batch.get(name), "shape", ())[1:3]
+            sized = known.kind == "image" and len(space) == 2 and min(space) > 0
+            fields[name] = replace(known, shape=(*space, *known.shape[2:])) if sized else known
+        return Signature(fields)
+
     def to_json(self) -> dict[str, Any]:
         """Return the signature as plain dicts, lists and numbers."""
         return {name: _field_to_json(value) for name, value in self._fields.items()}

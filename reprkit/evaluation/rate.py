@@ -9,7 +9,8 @@ import torch
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches
 from reprkit.interfaces import Evaluator
-from reprkit.models.compression import count_symbols, fixed_bits, join_payloads, no_symbols, table_bits
+from reprkit.models.code_header import close_string
+from reprkit.models.compression import fixed_bits, join_payloads
 from reprkit.models.fingerprints import fingerprint
 
 if TYPE_CHECKING:
@@ -42,21 +43,21 @@ class Rate(Evaluator):
                     "discrete codes have a rate; of a Gaussian, evaluator reconstruction measures kl"
                 )
         latents = {name: factor.latent for name, factor in model.factors.items()}
-        counts = {name: no_symbols(latent) for name, latent in latents.items()}
-        totals = {"payload": 0.0, "string": 0.0}
+        counts = {name: latent.zero_counts() for name, latent in latents.items()}
+        totals = {"fixed": 0.0, "payload": 0.0, "string": 0.0}
         examples, elements, start = 0, 0, fingerprint(model)
         for batch in batches(data, "compressing"):
             codes = model.encode(batch)
             payloads = {name: latent.write(codes[name]) for name, latent in latents.items()}
-            strings = join_payloads(codes, payloads, start)
+            strings = [close_string(start + body) for body in join_payloads(codes, payloads)]
             totals["payload"] += 8 * sum(len(each) for written in payloads.values() for each in written)
             totals["string"] += 8 * sum(map(len, strings))
             for name, code in codes.items():
-                count_symbols(code, counts[name])
+                latents[name].count_symbols(code, counts[name])
+                totals["fixed"] += fixed_bits(latents[name], code)
             examples += len(strings)
             elements += _count_elements(model, batch)
-        totals["fixed"] = sum(fixed_bits(latent, counts[name]) for name, latent in latents.items())
-        totals["table"] = sum(table_bits(latent, counts[name]) for name, latent in latents.items())
+        totals["table"] = sum(latent.table_bits(counts[name]) for name, latent in latents.items())
         return {
             **{f"{name}_bits": totals[name] / examples for name in ("fixed", "table", "payload", "string")},
             "bits_per_dim": totals["payload"] / elements,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 VERSION = 1  # of the format; increased when older versions of reprkit cannot read the new one
+PICTURE_VERSION = 2  # of the strings of pictures, see reprkit.models.pictures
 _START, _BODY = 5, 9  # where the checksum's range and the first factor begin
 _MASK, _PREFIX, _GRID, _POSITIONS, _LENGTH, _PRIOR, _PARENTS, _SLOTS = (1 << bit for bit in range(8))
 # Bounds of what a string may claim; a checksum is no proof, since anyone can compute it.
@@ -64,9 +65,14 @@ class TokenLimit:
             )
 
 
-def close_string(body: bytes | bytearray) -> bytes:
+def close_string(body: bytes | bytearray, version: int = VERSION) -> bytes:
     """Return the string of a body that begins with the model's fingerprint."""
-    return bytes([VERSION]) + zlib.crc32(body).to_bytes(4, "little") + bytes(body)
+    return bytes([version]) + zlib.crc32(body).to_bytes(4, "little") + bytes(body)
+
+
+def is_picture(string: bytes) -> bool:
+    """Whether a string is of ``compress_picture``."""
+    return string[:1] == bytes([PICTURE_VERSION])
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,7 @@ class HeaderReader:
             raise CompressionError(f"{self._where} is damaged: it goes on after its last symbol")
 
 
-def open_string(string: bytes, number: int, model_fingerprint: bytes) -> HeaderReader:
+def open_string(string: bytes, number: int, model_fingerprint: bytes, version: int = VERSION) -> HeaderReader:
     """Check version, checksum and fingerprint; return the reader of the rest.
 
     Raises:
@@ -184,9 +190,15 @@ def open_string(string: bytes, number: int, model_fingerprint: bytes) -> HeaderR
     where = f"string {number}"
     if len(string) < _BODY:
         raise CompressionError(f"{where} is damaged: it has {len(string)} bytes, fewer than its header")
-    if string[0] != VERSION:
+    if {string[0], version} == {VERSION, PICTURE_VERSION}:
         raise CompressionError(
-            f"{where} is damaged or of another version of reprkit: its format is {string[0]}, and this reprkit reads {VERSION}"
+            f"{where} is of a picture: read it by reprkit.models.pictures.decompress_picture"
+            if version == VERSION
+            else f"{where} is of an example that is no picture file: read it by model.decompress"
+        )
+    if string[0] != version:
+        raise CompressionError(
+            f"{where} is damaged or of another version of reprkit: its format is {string[0]}, and this reprkit reads {version}"
         )
     if zlib.crc32(string[_START:]) != int.from_bytes(string[1:_START], "little"):
         raise CompressionError(f"{where} is damaged: its checksum does not match its content")

@@ -11,6 +11,7 @@ The CRC-32 covers all that follows it.  The payload is what ``Latent.write`` ret
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from reprkit.errors import BuildError, DataError, PartArgumentError, nearest
 from reprkit.models.code_header import (
+    HeaderReader,
     TokenLimit,
     close_string,
     encode_varint,
@@ -55,7 +57,7 @@ def compress(
     vocabulary.  Under a prior a symbol costs its -log2 p given the symbols before.  The header takes about 17 bytes a string.
 
     Args:
-        model: a model whose latents are all discrete.
+        model: a model whose latents all write bytes (``Latent.writes``): discrete ones, and codecs.
         batch: what the data set yields, or codes.
         priors: factor -> a causal model of its codes, or its folder.  Its probabilities are floats, so such a string can be read
             on the machine that wrote it only, with the same versions and number of threads.
@@ -63,7 +65,7 @@ def compress(
             then serves several rates.  All by default.
 
     Raises:
-        PartArgumentError: a latent is continuous, or cannot be read from that many slots.
+        PartArgumentError: a latent is continuous and writes no bytes, or cannot be read from that many slots.
         BuildError: a prior of an unknown factor, of other codes, or that is not a causal decoder without an encoder; priors or
             slots of a model without an encoder.
         DataError: the batch does not have the shapes and types of the signature.
@@ -72,43 +74,53 @@ def compress(
         if priors or slots is not None:
             raise BuildError("priors= and slots= are of codes, and a model without an encoder has none")
         return compress_symbols(model, batch)
-    _check_discrete(model)
+    check_writes(model)
     coding = _load_priors(model, priors)
     with eval_mode(model):
         codes = batch if isinstance(batch, Codes) else model.encode(batch)
-        if set(codes) != set(model.factors):
-            raise BuildError(
-                f"the codes have the factors {', '.join(codes) or 'none'}, and the model {', '.join(model.factors)}"
-            )
         if slots is not None:
-            codes = Codes({name: _first_slots(model, name, codes[name], slots) for name in codes})
             if coding:
                 raise BuildError("a prior gives the symbols of all slots a probability: leave out slots=")
-        payloads = {
-            name: (coding.get(name) or factor.latent).write(codes[name])
-            for name, factor in model.factors.items()
-        }
-        return join_payloads(codes, payloads, fingerprint(model), coding, _slot_numbers(model))
+            codes = Codes({name: _first_slots(model, name, codes[name], slots) for name in codes})
+        start = fingerprint(model)
+        return [close_string(start + body) for body in write_bodies(model, codes, coding)]
+
+
+def write_bodies(model: Model, codes: Codes, coding: Mapping[str, CodingPrior] | None = None) -> list[bytes]:
+    """Return the content of the strings of codes, one an example: layout and payload of each factor.
+
+    Raises:
+        BuildError: the codes have other factors than the model.
+    """
+    if set(codes) != set(model.factors):
+        raise BuildError(
+            f"the codes have the factors {', '.join(codes) or 'none'}, and the model {', '.join(model.factors)}"
+        )
+    payloads = {
+        name: ((coding or {}).get(name) or factor.latent).write(codes[name])
+        for name, factor in model.factors.items()
+    }
+    numbers = {name: len(factor.latent.vocab or ()) for name, factor in model.factors.items()}
+    return join_payloads(codes, payloads, coding, numbers)
 
 
 def join_payloads(
     codes: Codes,
     payloads: Mapping[str, Sequence[bytes]],
-    model_fingerprint: bytes,
     coding: Mapping[str, CodingPrior] | None = None,
     slots: Mapping[str, int] | None = None,
 ) -> list[bytes]:
-    """Return the strings of codes whose payloads are written, by factor in the order of the model's.
+    """Return the content of the strings of codes whose payloads are written, by factor in the order of the model's.
 
     ``slots``: the number that the latent of each factor has; where a code has fewer, its string says so.
     """
-    bodies = [bytearray(model_fingerprint) for _ in next(iter(payloads.values()))]
+    bodies = [bytearray() for _ in next(iter(payloads.values()))]
     for name, written in payloads.items():
         prior = (coding or {}).get(name)
         for row, (body, payload) in enumerate(zip(bodies, written, strict=True)):
             body += layout_to_bytes(codes[name], row, prior, (slots or {}).get(name))
             body += encode_varint(len(payload)) + payload
-    return [close_string(body) for body in bodies]
+    return [bytes(body) for body in bodies]
 
 
 @torch.no_grad()
@@ -131,27 +143,57 @@ def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None)
         raise DataError("decompress takes a list of the strings (bytes) that compress returned, at least one")
     if codes_data(model):
         return decompress_symbols(model, strings)
-    _check_discrete(model)
-    coding, start = _load_priors(model, priors), fingerprint(model)
+    check_writes(model)
+    start = fingerprint(model)
     readers = [open_string(string, number, start) for number, string in enumerate(strings)]
+    codes = read_bodies(model, readers, _load_priors(model, priors))
+    for reader in readers:
+        reader.check_end()
+    return codes
+
+
+def read_bodies(
+    model: Model, readers: Sequence[HeaderReader], coding: Mapping[str, CodingPrior] | None = None
+) -> Codes:
+    """Invert ``write_bodies``: return the codes at the readers' positions as one batch.
+
+    Raises:
+        CompressionError, DataError: as ``decompress``.
+    """
     codes = {}
     with eval_mode(model):
         for name, factor in model.factors.items():
-            prior = coding.get(name)
-            limit = TokenLimit(
-                own=None if model.signature is None else code_length(model, name),
-                values=factor.latent.out_dim + 2 * len(factor.latent.vocab or ()),
-                prior=prior is not None,
-            )
+            prior = (coding or {}).get(name)
+            limit = _token_limit(model, name, prior is not None)
             layouts, payloads = [], []
             for reader in readers:
                 layouts.append(read_layout(reader, name, prior, limit))
                 payloads.append(reader.take(reader.varint()))
             like = join_layouts(layouts, name, factor.latent, model, limit)
             codes[name] = (factor.latent if prior is None else prior).read(payloads, like)
-        for reader in readers:
-            reader.check_end()
     return Codes(codes)
+
+
+def skip_body(model: Model, reader: HeaderReader) -> int:
+    """Pass over one example's code; return the bytes of its payloads.
+
+    Raises:
+        CompressionError: as ``decompress``.
+    """
+    size = 0
+    for name in model.factors:
+        read_layout(reader, name, None, _token_limit(model, name))
+        size += len(reader.take(reader.varint()))
+    return size
+
+
+def _token_limit(model: Model, name: str, prior: bool = False) -> TokenLimit:
+    latent = model.latent(name)
+    return TokenLimit(
+        own=None if model.signature is None else code_length(model, name),
+        values=latent.out_dim + 2 * len(latent.vocab or ()),
+        prior=prior,
+    )
 
 
 @torch.no_grad()
@@ -180,23 +222,19 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
         raise PartArgumentError(
             "fit_frequencies: the model has no discrete latent, so there are no symbols to count"
         )
-    counts = {name: no_symbols(factor.latent) for name, factor in discrete.items()}
+    counts = {name: factor.latent.zero_counts() for name, factor in discrete.items()}
     examples = 0
     with eval_mode(model):
         for rows in dataset(data).batches(batch):
             codes = model.encode(rows, factors=tuple(discrete))
             examples += len(next(iter(codes.values())).z)
             for name, code in codes.items():
-                count_symbols(code, counts[name])
+                discrete[name].latent.count_symbols(code, counts[name])
     bits = {}
     for name, factor in discrete.items():
         factor.latent.set_frequencies(counts[name])
-        bits[name] = table_bits(factor.latent, counts[name]) / examples
+        bits[name] = factor.latent.table_bits(counts[name]) / examples
     return bits
-
-
-def _slot_numbers(model: Model) -> dict[str, int]:
-    return {name: len(factor.latent.vocab or ()) for name, factor in model.factors.items()}
 
 
 def _first_slots(model: Model, name: str, code: Code, slots: int) -> Code:
@@ -214,13 +252,19 @@ def _first_slots(model: Model, name: str, code: Code, slots: int) -> Code:
     return Code.of(code, z=latent.embed(indices).to(code.z), indices=indices)
 
 
-def _check_discrete(model: Model) -> None:
+def check_writes(model: Model) -> None:
+    """Check that all latents write bytes.
+
+    Raises:
+        BuildError: a model without an encoder.
+        PartArgumentError: a latent is continuous and writes no bytes.
+    """
     if not model.factors:
         raise BuildError(
             "this model has no encoder, so it has no codes to compress: build it with encoder= or factors="
         )
     for name, factor in model.factors.items():
-        if factor.latent.vocab is None:
+        if not factor.latent.writes:
             title = factor.latent.qualified or type(factor.latent).__name__
             raise PartArgumentError(
                 f"latent {title} of factor {name} is continuous, and only discrete codes can be compressed: use a discrete latent, "
@@ -239,28 +283,7 @@ def _load_priors(model: Model, priors: Priors) -> dict[str, CodingPrior]:
     return coding
 
 
-def no_symbols(latent: Latent) -> Tensor:
-    """Return counts (q v) of zero for each slot's symbols."""
-    vocab = latent.vocab or ()
-    return torch.zeros(len(vocab), max(vocab), dtype=torch.int64)
-
-
-def count_symbols(code: Code, counts: Tensor) -> None:
-    """Add the symbols of the valid tokens to counts (q v)."""
-    assert code.indices is not None
-    symbols = code.indices.flatten(0, 1) if code.mask is None else code.indices[code.mask]
-    for slot, column in enumerate(symbols.cpu().unbind(1)):
-        counts[slot] += column.bincount(minlength=counts.shape[1])
-
-
-def fixed_bits(latent: Latent, counts: Tensor) -> float:
-    """Return the bits of all counted symbols at log2 of the vocabulary each."""
-    return float((counts.sum(1).double() * torch.tensor(latent.vocab).double().log2()).sum())
-
-
-def table_bits(latent: Latent, counts: Tensor) -> float:
-    """Return the bits of all counted symbols under the latent's tables; without tables, ``fixed_bits``."""
-    tables = latent.frequencies()
-    if tables is None:
-        return fixed_bits(latent, counts)
-    return float((counts * (16 - tables.clamp(min=1).cpu().double().log2())).sum())
+def fixed_bits(latent: Latent, code: Code) -> float:
+    """Return the bits of the symbols of the valid tokens at log2 of the vocabulary each."""
+    tokens = code.z.shape[0] * code.z.shape[1] if code.mask is None else int(code.mask.sum())
+    return tokens * sum(math.log2(entries) for entries in latent.vocab or ())

@@ -267,7 +267,8 @@ class Model(nn.Module):
                 ``reprkit.data.raw_input.as_batch``.
             keep: indices of the tokens to read (b k); the encoders must provide "keep".
             factors: names of the factors to encode; all by default.
-            any_length: accept sequences longer or shorter than those of the signature, if the encoders can read them.
+            any_length: accept sequences longer or shorter than those of the signature, if the encoders can read them, and images of
+                other sizes, if the encoders provide "any_size".
             draws: codes of each example, k: the code has b*k rows, an example's in a row, of independent draws of a random
                 latent in training; in evaluation they are equal.  Encoders run once, unless another factor conditions them.
             in_range: whether the values are the data's own, which are in the field's range or vocabulary and finite; others are
@@ -783,6 +784,8 @@ class Model(nn.Module):
         if self.signature is not None:
             dtype = next((parameter.dtype for parameter in self.parameters()), torch.float32)
             signature = self.signature.any_length() if any_length else self.signature
+            if any_length and all("any_size" in factor.encoder.provides for factor in self.factors.values()):
+                signature = signature.sized_as(batch)
             check_batch(batch, signature, dtype=dtype, values=values, fields=fields)
 
     @contextmanager

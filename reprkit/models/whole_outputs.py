@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from reprkit.errors import BuildError
+from reprkit.models.code_header import is_picture
 from reprkit.models.exchange import decoded_to
 from reprkit.models.isolation import isolate
+from reprkit.models.pictures import decompress_picture
 from reprkit.models.symbol_coding import codes_data
 from reprkit.utils.progress import track_progress
 
@@ -74,7 +76,7 @@ def decompress_examples(
     batch: int = 256,
     progress: bool | None = None,
 ) -> list[np.ndarray]:
-    """Decode the strings of ``model.compress``; return the outputs in the field's layout, one array an example.
+    """Decode the strings of ``model.compress`` or ``compress_picture``; return the outputs in the field's layout, one an example.
 
     Args:
         model: the model that wrote them.
@@ -89,6 +91,10 @@ def decompress_examples(
     """
     model.require_decoded_data()
     found: list[np.ndarray] = []
+    if any(map(is_picture, strings)):
+        for number, string in enumerate(track_progress(strings, "decompressing", show=progress)):
+            found.append(decompress_picture(model, string, output=output, number=number))
+        return found
     with isolate(model, 0):
         for start in track_progress(range(0, len(strings), batch), "decompressing", show=progress):
             codes = model.decompress(strings[start : start + batch])

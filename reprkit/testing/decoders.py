@@ -12,7 +12,7 @@ from torch import Tensor
 from reprkit.interfaces import Decoder
 from reprkit.layers.gather_rows import gather_tokens
 from reprkit.layers.trees import right_branching
-from reprkit.models.grid import row_grid, to_tokens
+from reprkit.models.grid import from_tokens, row_grid, to_tokens
 from reprkit.models.scoring import Scored
 from reprkit.testing.assertions import (
     expect,
@@ -151,6 +151,27 @@ class DecoderConformance(PartConformance):
             losses.append(decoded.nll(target))
         expect_close(losses[0], losses[1], "the likelihood without a tree, and with the right-branching one")
         expect(not torch.equal(losses[1], losses[2]), "the likelihood does not depend on the tree")
+
+    def test_images_of_any_size(self) -> None:
+        """A decoder that provides "any_size" decodes a larger grid to an image in proportion."""
+        decoder = self.fresh().eval()
+        if "any_size" not in decoder.provides:
+            raise SkipTest('it does not provide "any_size"')
+        field, small = self.data["x"], self.features(decoder, 2)
+        x = torch.randn(2, 6 * small.x.shape[1], decoder.in_dim, generator=torch.Generator().manual_seed(1))
+        rows, columns = small.grid or (1, 1)
+        decoded = decoder(Features(x=x, grid=(2 * rows, 3 * columns)))
+        height, width = (int(size or 0) for size in field.shape[:2])
+        expected = (2, 2 * height, 3 * width, *field.shape[2:])
+        trained = decoder(small).grid or (1, 1)
+        wanted = (2 * trained[0], 3 * trained[1])
+        expect(
+            decoded.grid == wanted,
+            f"its output for a grid of 2 x 3 times the size has grid {decoded.grid}, not {wanted}",
+        )
+        large = replace(field, shape=expected[1:])
+        found = tuple(from_tokens(decoded.x, decoded.grid or (1,), large).shape)
+        expect(found == expected, f"its output for a grid of 2 x 3 times the size is {found}, not {expected}")
 
     def test_queries_match_the_full_output(self) -> None:
         """With ``queries`` the output of these tokens equals theirs in the full output, if it provides "queries"."""

@@ -124,6 +124,26 @@ class EncoderConformance(PartConformance):
         other = self.encode(encoder, {**batch, "x": changed}, keep=keep).x
         expect_close(features.x, other, "features, with other hidden tokens")
 
+    def test_images_of_any_size(self) -> None:
+        """An encoder that provides "any_size" gives one token for each cell of a larger image, and a grid in proportion."""
+        encoder = self.fresh().eval()
+        if "any_size" not in encoder.provides:
+            raise SkipTest('it does not provide "any_size"')
+        batch = self.batch(2)
+        rows, columns = encoder.grid(batch)
+        large = {**batch, "x": batch["x"].repeat(1, 2, 3, *[1] * (batch["x"].ndim - 3))}
+        features, expected = self.encode(encoder, large), (2 * rows, 3 * columns)
+        found = f"grid is {features.grid} and grid(batch) {encoder.grid(large)}"
+        expect(
+            features.grid == encoder.grid(large) == expected,
+            f"{found}, not {expected}, for an image of 2 x 3 times the size",
+        )
+        expect(
+            features.x.shape[1] == encoder.count(large) == math.prod(expected),
+            f"an image of 2 x 3 times the size has {features.x.shape[1]} tokens and count(batch) is {encoder.count(large)}, not "
+            f"{math.prod(expected)}",
+        )
+
     def test_output_depends_on_the_condition(self) -> None:
         """The condition changes the features, and is optional."""
         encoder, batch = self.fresh().eval(), self.batch(3)

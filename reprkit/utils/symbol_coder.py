@@ -117,11 +117,12 @@ def _from_columns(columns: Sequence[Integers], vocab: Sequence[int], count: int)
     return symbols
 
 
-def _frequencies_to_edges(frequencies: Integers) -> Integers:
-    """Return cumulative probabilities (v + 1), with the rounding of constriction's ``Categorical(..., perfect=False)``."""
-    free = 2**PRECISION - len(frequencies)
-    cumulative = np.concatenate([[0], frequencies.cumsum()])
-    return cumulative * free // TOTAL + np.arange(len(cumulative))
+def frequencies_to_edges(frequencies: Integers) -> Integers:
+    """Return cumulative probabilities (... v + 1) of tables (... v), with the rounding of constriction's ``Categorical``."""
+    entries = frequencies.shape[-1]
+    cumulative = np.zeros((*frequencies.shape[:-1], entries + 1), np.int64)
+    np.cumsum(frequencies, axis=-1, out=cumulative[..., 1:])
+    return cumulative * (2**PRECISION - entries) // TOTAL + np.arange(entries + 1)
 
 
 # ------------------------------------------------------------------ coders
@@ -183,7 +184,7 @@ class PlainColumnCoder:
     """The coder in Python."""
 
     def __init__(self, tables: Sequence[Integers]) -> None:
-        self._edges = [_frequencies_to_edges(table) for table in tables]
+        self._edges = [frequencies_to_edges(table) for table in tables]
 
     def encode(self, columns: Sequence[Integers]) -> bytes:
         """Encode the columns as one string."""
@@ -218,7 +219,7 @@ class FastColumnCoder:
         from constriction import stream
 
         self._new = stream.stack.AnsCoder
-        # Float64 holds the whole numbers exactly, so that constriction's rounding is that of _frequencies_to_edges.
+        # Float64 holds the whole numbers exactly, so that constriction's rounding is that of frequencies_to_edges.
         self._models = [
             None if len(table) == 1 else stream.model.Categorical(table.astype(np.float64), perfect=False)
             for table in tables
@@ -253,11 +254,11 @@ def _check_end(empty: bool) -> None:
 
 
 def _column_coder(tables: Sequence[Integers]) -> ColumnCoder:
-    return FastColumnCoder(tables) if _fast_coder_agrees() else PlainColumnCoder(tables)
+    return FastColumnCoder(tables) if fast_coder_agrees() else PlainColumnCoder(tables)
 
 
 @functools.cache
-def _fast_coder_agrees() -> bool:
+def fast_coder_agrees() -> bool:
     """Whether constriction is installed and writes the same bytes as ``PlainColumnCoder``, whatever its version."""
     tables = [to_frequencies(np.array(counts)) for counts in ((5, 0, 1000), range(1000), (1, 1))]
     columns = [np.arange(200) * 7 % len(table) for table in tables]

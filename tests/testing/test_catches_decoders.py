@@ -47,6 +47,23 @@ class Good(Decoder):
         return mean
 
 
+class AnySize(Good):
+    """Patches of 4 x 4 pixels of an image of any size."""
+
+    provides = frozenset({"any_size"})
+
+    def forward(self, features, *, teacher=None, length=None):
+        return replace(super().forward(features), grid=self.grid(features))
+
+    def grid(self, features):
+        return features.grid or (2, 2)
+
+
+class KeepsItsGrid(AnySize):
+    def grid(self, features):
+        return 2, features.x.shape[1] // 2
+
+
 class WrongOutputShape(Good):
     def estimate(self, mean):
         return mean[..., :1] if self.training else mean
@@ -215,6 +232,7 @@ WRONG = {
         "code_nll is (), not (b,)",
     ),
     "output depends on the tree": ("IgnoresTheTree", IMAGES, "the likelihood does not depend on the tree"),
+    "images of any size": ("KeepsItsGrid", IMAGES, "has grid (2, 12), not (4, 6)"),
     "queries match the full output": (
         "IgnoresQueries",
         IMAGES,
@@ -246,7 +264,7 @@ def case(name, data):
     return made
 
 
-@pytest.mark.parametrize("name", ["Good", "Mirror", "Tree", "StructureOnly", "Generates"])
+@pytest.mark.parametrize("name", ["Good", "AnySize", "Mirror", "Tree", "StructureOnly", "Generates"])
 def test_a_correct_decoder_passes_every_check(name):
     assert failed_checks(case(name, IMAGES)) == {}
 

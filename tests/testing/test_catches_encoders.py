@@ -53,6 +53,30 @@ class Good(Encoder):
         return (2, 2)
 
 
+class AnySize(Good):
+    """Patches of 4 x 4 pixels of an image of any size."""
+
+    provides = frozenset({"any_size"})
+
+    def forward(self, batch, *, keep=None):
+        tokens = to_tokens(batch["x"], self.grid(batch), "image")
+        return Features(x=self.linear(tokens), grid=self.grid(batch))
+
+    def count(self, batch):
+        return self.grid(batch)[0] * self.grid(batch)[1]
+
+    def grid(self, batch):
+        return batch["x"].shape[1] // 4, batch["x"].shape[2] // 4
+
+
+class CropsLargeImages(AnySize):
+    def forward(self, batch, *, keep=None):
+        return super().forward({"x": batch["x"][:, :8, :8]})
+
+    def grid(self, batch):
+        return 2, 2
+
+
 class Named(Good):
     def named_layers(self):
         return {"linear": self.linear}
@@ -226,6 +250,7 @@ WRONG = {
         IMAGES,
         "features, with other hidden tokens: differs",
     ),
+    "images of any size": ("CropsLargeImages", IMAGES, "grid is (2, 2) and grid(batch) (2, 2), not (4, 6)"),
     "output depends on the condition": (
         "IgnoresTheCondition",
         IMAGES,
@@ -250,6 +275,7 @@ def case(name, data):
     [
         ("Good", IMAGES),
         ("Named", IMAGES),
+        ("AnySize", IMAGES),
         ("WithCondition", IMAGES),
         ("TiedMaps", IMAGES),
         ("Frames", SEQUENCES),

@@ -86,7 +86,7 @@ def case(name, options=None):
     return test
 
 
-@pytest.mark.parametrize("name", ["Good", "Policy", "Tree"])
+@pytest.mark.parametrize("name", ["Good", "Policy", "Tree", "Codec"])
 def test_a_correct_latent_passes_every_check(name):
     assert failed_checks(case(name)) == {}
 
@@ -95,6 +95,7 @@ def test_a_correct_latent_passes_every_check(name):
     ("name", "check", "reason"),
     [
         ("DrawsOfOneRank", "two ranks equal one process", "log_prob of step 0: differs"),
+        ("ReadsOtherValues", "bytes reproduce the code", "z of valid tokens, written and read by a copy"),
         ("LosesTheTree", "trees are in post order", "the code does not have the features' tree"),
     ],
 )

@@ -73,6 +73,33 @@ class Good(Latent):
         self.seen.zero_()
 
 
+class Codec(Good):
+    """A correct latent that writes bytes without being discrete: 8 bits a value."""
+
+    def __init__(self, scale: Any = 1.0, precision: str = "float32"):
+        super().__init__(scale, precision)
+        self.vocab, self.symbol_frequencies = None, None
+
+    def forward(self, features):
+        code = super().forward(features)
+        levels = (code.z * 127).round()
+        z = code.z + (levels / 127 - code.z).detach()
+        payload = tuple(bytes((row.detach().flatten() + 128).byte().tolist()) for row in levels)
+        return replace(code, z=z, indices=None, payload=None if self.training else payload)
+
+    def write(self, code):
+        return list(code.payload)
+
+    def read(self, strings, like):
+        levels = torch.tensor([list(string) for string in strings]).view(like.z.shape) - 128.0
+        return Code.of(like, z=levels / 127, payload=tuple(strings))
+
+
+class ReadsOtherValues(Codec):
+    def read(self, strings, like):
+        return Code.of(like, z=super().read(strings, like).z * 127 / 128, payload=tuple(strings))
+
+
 class Stateful(Good):
     shift = 0.0
 

@@ -100,9 +100,9 @@ def test_the_coder_without_constriction_is_used_where_it_is_missing(monkeypatch)
     symbols = [np.arange(50)[:, None] % 3]
     (string,) = encode_symbols(symbols, (3,), None)
     monkeypatch.setitem(__import__("sys").modules, "constriction", None)
-    symbol_coder._fast_coder_agrees.cache_clear()
+    symbol_coder.fast_coder_agrees.cache_clear()
     try:
         assert isinstance(symbol_coder._column_coder([np.array([2**15, 2**15])]), PlainColumnCoder)
         assert encode_symbols(symbols, (3,), None) == [string]
     finally:
-        symbol_coder._fast_coder_agrees.cache_clear()
+        symbol_coder.fast_coder_agrees.cache_clear()

@@ -77,6 +77,10 @@ def write_examples(
             return _write_folder(out, examples, field, names)
         out.parent.mkdir(parents=True, exist_ok=True)
         if suffix == ".png":
+            if len({example.shape[1] for example in examples}) > 1:
+                raise DataError(
+                    "the pictures have different widths, so they are no single picture: give a folder"
+                )
             _write_picture(out, np.concatenate([_pixels(example, field) for example in examples]))
         elif suffix in frame_writer.SUFFIXES:
             _write_table(out, _stack(examples), field)

@@ -87,7 +87,7 @@ def register_decoders() -> bool:
 
 def read_image(
     file: str | Path | BinaryIO | Image.Image,
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     *,
     fit: Fit = "crop",
     gray: bool = False,
@@ -103,7 +103,7 @@ def read_image(
 
     Args:
         file: path of the image, an open file, or an image of Pillow.
-        size: (h, w).
+        size: (h, w); None for the image's own.
         fit: "crop" crops the center to the aspect ratio of ``size``, "pad" adds black borders, "stretch" distorts.
         gray: one channel (luma, ITU-R 601), else three.
         range: the values in the file that are black and white: (0, 4095) for 12 bits.
@@ -142,7 +142,7 @@ def read_image(
 
 
 def _read_levels(
-    image: Image.Image, size: tuple[int, int], fit: Fit, gray: bool, range: tuple[float, float]
+    image: Image.Image, size: tuple[int, int] | None, fit: Fit, gray: bool, range: tuple[float, float]
 ) -> np.ndarray:
     """Return uint16 (h w c): the range's ends are 0 and 65535."""
     low, high = range
@@ -157,7 +157,7 @@ def _read_levels(
 
 
 def _to_levels(
-    values: np.ndarray, size: tuple[int, int], fit: Fit, gray: bool, range: tuple[float, float]
+    values: np.ndarray, size: tuple[int, int] | None, fit: Fit, gray: bool, range: tuple[float, float]
 ) -> np.ndarray:
     """Return the values of a file, float32 (h w c), as uint16 of the given size: the range's ends are 0 and 65535."""
     from PIL import Image
@@ -172,9 +172,11 @@ def _to_levels(
     return levels if gray or levels.shape[2] == 3 else levels.repeat(3, axis=2)
 
 
-def _resize(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+def _resize(image: Image.Image, size: tuple[int, int] | None, fit: Fit) -> Image.Image:
     from PIL import Image, ImageOps
 
+    if size is None:
+        return image
     width_height, bicubic = (size[1], size[0]), Image.Resampling.BICUBIC
     if fit == "stretch":
         return image.resize(width_height, bicubic)

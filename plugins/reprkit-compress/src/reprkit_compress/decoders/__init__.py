@@ -1,0 +1,1 @@
+"""Synthesis transforms: from the cells of a small map to a picture."""

@@ -1,0 +1,1 @@
+"""Analysis transforms: from a picture to the cells of a small map."""

@@ -1,0 +1,1 @@
+"""Quantized codes with entropy models of their own."""
