@@ -13,7 +13,7 @@ networks see no farther than that.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,29 +133,39 @@ def _decode_pieces(model: Model, stream: Stream) -> Iterator[Tensor]:
         return
     codes = [model.decompress([string]) for string in stream.strings]
     ratio = _output_steps(model)
+    each = {
+        name: -(-stream.steps[0] // code.z.shape[1]) for name, code in (codes[0] if codes else {}).items()
+    }
+    for own, steps in zip(codes, stream.steps, strict=True):
+        if not 0 < steps <= STEPS or any(own[name].z.shape[1] != -(-steps // each[name]) for name in each):
+            raise CompressionError(f"{stream.name!r} is damaged: a piece claims {steps:,} steps")
     for index, own in enumerate(codes):
         before = codes[index - 1] if index else None
         after = codes[index + 1] if index + 1 < len(codes) else None
-        joined, skipped, total = _join(before, own, after, stream.steps[index])
+        joined, skipped, total = _join(before, own, after, stream.steps[index], each)
         decoded = model.decode(joined, length=total * ratio)
         values = model.to_batch(decoded)[model.output][0]
         yield values[skipped * ratio : (skipped + stream.steps[index]) * ratio]
 
 
-def _join(before: Codes | None, own: Codes, after: Codes | None, steps: int) -> tuple[Codes, int, int]:
-    """Return the codes of a piece between those beside it, the steps before its own, and all steps."""
+def _join(
+    before: Codes | None, own: Codes, after: Codes | None, steps: int, each: Mapping[str, int]
+) -> tuple[Codes, int, int]:
+    """Return the codes of a piece between those beside it, the steps before its own, and all steps.
+
+    ``each``: the number of steps that a token of each factor stands for.
+    """
     joined, skipped, total = {}, 0, steps
     for name, code in own.items():
         assert code.indices is not None
-        each = -(-steps // code.z.shape[1])
-        margin = MARGIN // each
-        skipped = 0 if before is None else min(margin, before[name].z.shape[1]) * each
+        margin = MARGIN // each[name]
+        skipped = 0 if before is None else min(margin, before[name].z.shape[1]) * each[name]
         parts = [] if before is None else [_ends(before[name], slice(-margin, None))]
         parts += [(code.z, code.indices)]
         if after is not None:
             following = _ends(after[name], slice(0, margin))
             parts.append(following)
-            total = steps + following[0].shape[1] * each
+            total = steps + following[0].shape[1] * each[name]
         total += skipped
         z, indices = (torch.cat(each_part, 1) for each_part in zip(*parts, strict=True))
         joined[name] = Code(z=z, indices=indices, grid=(z.shape[1],), length=total)

@@ -44,11 +44,13 @@ class Bytes(Dataset):
         path = Path(root).expanduser()
         names = [""] if path.is_file() else find_files(root, SUFFIXES, "text files").names
         parts, firsts, places, total = list[np.ndarray](), list[int](), list[str](), 0
+        self._files = list[Path | None]()  # of each window; None for one that overlaps another
         for name in names:
             content = np.frombuffer(_read(path / name if name else path), np.uint8)
             starts = [*range(0, len(content) - window, window), len(content) - window]
             if len(content) >= window:
                 firsts += [total + start for start in starts]
+                self._files += [path / name if start % window == 0 else None for start in starts]
                 places += [f"{name}:{start // _BLOCK}" for start in starts]
             parts.append(content)
             total += len(content)
@@ -80,6 +82,10 @@ class Bytes(Dataset):
     def name(self) -> str:
         """Name of the file or folder."""
         return self._name
+
+    def raw(self, index: int) -> Path | None:
+        """Return the window's file; None for a last window that overlaps the one before."""
+        return self._files[range(len(self))[index]]
 
     @classmethod
     def read_raw(cls, value: str | Path, field: Field) -> list[Tensor]:
