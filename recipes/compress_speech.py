@@ -15,7 +15,7 @@ Data: the sample of speech in reprkit-audio; your own folder, with one folder a 
 Expected: docs/results/compression/sequences.md.
 
     python recipes/compress_speech.py                                        # a small network, on the CPU
-    python recipes/compress_speech.py --data "asterisk(languages=('en',))" --words
+    python recipes/compress_speech.py --data asterisk --words --language en
     python recipes/compress_speech.py --data "speech(root='my/speech')" --preset gpu --precision bf16
 """
 
@@ -32,6 +32,7 @@ from reprkit_audio.similarity import mel_distance, pitch_difference
 
 import reprkit as rk
 from reprkit.data import sound
+from reprkit.errors import DataError
 from reprkit.models.file_streams import compress_file, decompress_file
 from reprkit.reporting import Images, Section, compare
 from reprkit.utils.collectives import rank
@@ -60,36 +61,38 @@ def opus(wave: torch.Tensor, kbits: float) -> tuple[torch.Tensor, int]:
     return sound.read(file)[: len(wave)], len(file.getvalue())
 
 
-def utterances(test: rk.Dataset, seconds: float) -> list[tuple[torch.Tensor, str]]:
-    """Return held-out waveforms with their texts, evenly spread, up to this length in all."""
+def utterances(tests: list[rk.Dataset], seconds: float, language: str | None, words: bool) -> list:
+    """Return held-out utterances, drawn by a fixed seed, up to this length in all; of one language, and with a text, if asked."""
     found, total = [], 0.0
-    for number in torch.randperm(len(test.clips), generator=torch.Generator().manual_seed(0)).tolist():
+    places = [(test, number) for test in tests for number in range(len(test.clips))]
+    for place in torch.randperm(len(places), generator=torch.Generator().manual_seed(0)).tolist():
+        test, number = places[place]
+        clip = test.clips[number]
+        if total >= seconds or (language or clip.language) != clip.language or (words and not clip.text):
+            continue
         spoken = test.utterance(number)
-        if len(spoken.wave) >= 1.5 * spoken.rate and total < seconds:
-            found.append((spoken.wave, test.clips[number].text or ""))
+        if len(spoken.wave) >= 1.5 * spoken.rate:
+            found.append(spoken)
             total += len(spoken.wave) / spoken.rate
+    if not found:
+        raise DataError("no held-out utterance of 1.5 s fits --language and --words, which needs texts")
     return found
 
 
-def measure(
-    copies: list[torch.Tensor], clips: list[tuple[torch.Tensor, str]], size: int, words: bool
-) -> dict:
+def measure(copies: list[torch.Tensor], clips: list, size: int, words: bool) -> dict[str, float]:
     """Return the rate and the distances of copies from their recordings, and the errors of a recognizer."""
-    pitches = [pitch_difference(wave, copy) for (wave, _), copy in zip(clips, copies, strict=True)]
-    seconds = sum(len(wave) for wave, _ in clips) / 16000
+    pairs = [(clip.wave, copy) for clip, copy in zip(clips, copies, strict=True)]
     row = {
-        "kbit_s": 8 * size / seconds / 1000,
-        "mel_db": sum(mel_distance(wave, copy) for (wave, _), copy in zip(clips, copies, strict=True))
-        / len(clips),
-        "voicing": sum(share for _, share in pitches) / len(clips),
+        "kbit_s": 8 * size / sum(len(clip.wave) for clip in clips) * 16,
+        "mel_db": sum(mel_distance(*pair) for pair in pairs) / len(pairs),
+        "voicing": sum(pitch_difference(*pair)[1] for pair in pairs) / len(pairs),
     }
     if words:
         from reprkit_audio.recognition.speech_recognition import speech_recognizer
         from reprkit_audio.recognition.word_errors import word_error_rate
 
-        row["wer"] = word_error_rate(
-            [speech_recognizer()(copy, "en") for copy in copies], [text for _, text in clips]
-        )
+        heard = [speech_recognizer()(copy, clip.language) for clip, copy in zip(clips, copies, strict=True)]
+        row["wer"] = word_error_rate(heard, [clip.text for clip in clips])
     return row
 
 
@@ -105,7 +108,10 @@ def main(
     batch: int | None = None,
     lr: float | None = None,
     seconds: Annotated[float, typer.Option(help="of held-out speech to evaluate")] = 60.0,
-    words: Annotated[bool, typer.Option("--words", help="word errors by Whisper, English")] = False,
+    words: Annotated[bool, typer.Option("--words", help="word errors by Whisper")] = False,
+    language: Annotated[
+        str | None, typer.Option(help="evaluate utterances of this language, such as en")
+    ] = None,
     seed: int = 0,
     out: str = "runs/compress_speech",
     resume: bool = False,
@@ -148,30 +154,20 @@ def main(
     model.fit_frequencies(train)
     model.save(f"{out}/model")
     if rank() == 0:
-        evaluate(
-            model.to("cpu").eval(),
-            windows.sources[0].split(seed=seed, valid=True)[-1],
-            rates,
-            seconds,
-            words,
-            out,
-        )
+        tests = [source.split(seed=seed, valid=True)[-1] for source in windows.sources]
+        evaluate(model.to("cpu").eval(), utterances(tests, seconds, language, words), rates, words, out)
 
 
-def evaluate(
-    model: rk.Model, test: rk.Dataset, rates: list[int], seconds: float, words: bool, out: str
-) -> None:
-    """Compress held-out utterances at each rate, decompress them, and write the page."""
-    clips = utterances(test, seconds)
-    table = {
-        "natural": measure([wave for wave, _ in clips], clips, 2 * sum(len(wave) for wave, _ in clips), words)
-    }
+def evaluate(model: rk.Model, clips: list, rates: list[int], words: bool, out: str) -> None:
+    """Compress utterances at each rate, decompress them, and write the page."""
+    waves = [clip.wave for clip in clips]
+    table = {"natural": measure(waves, clips, 2 * sum(map(len, waves)), words)}
     front = frontend(model.signature["x"].form)
-    rows = {"natural": mel_spectrograms(front, [wave for wave, _ in clips[:3]])}
+    rows = {"natural": mel_spectrograms(front, waves[:3])}
     for codebooks in rates:
         copies, size = [], 0
         with tempfile.TemporaryDirectory() as folder:
-            for number, (wave, _) in enumerate(clips):
+            for number, wave in enumerate(waves):
                 source, back = (
                     Path(folder, f"{number}.wav"),
                     Path(out, "sound", f"{number:03d}-{codebooks}.wav"),
@@ -185,7 +181,7 @@ def evaluate(
         table[f"{codebooks} codebooks"] = measure(copies, clips, size, words)
         rows[f"{codebooks} codebooks"] = mel_spectrograms(front, copies[:3])
     try:
-        pairs = [opus(wave, 6.0) for wave, _ in clips]
+        pairs = [opus(wave, 6.0) for wave in waves]
         table["Opus"] = measure([copy for copy, _ in pairs], clips, sum(size for _, size in pairs), words)
     except (RuntimeError, TypeError, ValueError) as error:
         print(f"Opus is left out, since libsndfile does not write it: {error}")
