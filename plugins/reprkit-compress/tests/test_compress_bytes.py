@@ -4,6 +4,8 @@ import torch
 import reprkit as rk
 from reprkit.errors import DataError
 from reprkit.models.file_streams import compress_file, decompress_file, read_streams, write_streams
+from reprkit.testing import DatasetConformance
+from reprkit.testing.kit import failed_checks
 
 
 @pytest.fixture
@@ -39,3 +41,10 @@ def test_a_file_of_any_length_comes_back_bit_by_bit(folder):
     (folder / "empty.txt").write_bytes(b"")
     decompress_file(model, compress_file(model, folder / "empty.txt"), folder / "nothing.txt")
     assert (folder / "nothing.txt").read_bytes() == b""
+
+
+def test_it_passes_the_conformance_checks(folder):
+    (folder / "books" / "long.txt").write_bytes(bytes(range(256)) * 400)
+    case = DatasetConformance()
+    case.part = f"bytes(root={str(folder / 'books')!r}, window=100)"
+    assert failed_checks(case) == {}
