@@ -79,6 +79,25 @@ def utterances(tests: list[rk.Dataset], seconds: float, language: str | None, wo
     return found
 
 
+def word_errors(copies: list[torch.Tensor], clips: list) -> float:
+    """Return the word error rate of Whisper, which hears up to 25 s at a time, half a second between utterances."""
+    from reprkit_audio.recognition.speech_recognition import speech_recognizer
+    from reprkit_audio.recognition.word_errors import word_error_rate
+
+    heard, spoken, pause = [], [], torch.zeros(8000)
+    for language in sorted({clip.language or "" for clip in clips}):
+        waves, texts = [], []
+        mine = [pair for pair in zip(copies, clips, strict=True) if (pair[1].language or "") == language]
+        for number, (copy, clip) in enumerate(mine):
+            waves, texts = [*waves, copy, pause], [*texts, clip.text]
+            following = len(mine[number + 1][0]) if number + 1 < len(mine) else 25 * 16000
+            if sum(map(len, waves)) + following > 25 * 16000:
+                heard.append(speech_recognizer()(torch.cat(waves), language or None))
+                spoken.append(" ".join(texts))
+                waves, texts = [], []
+    return word_error_rate(heard, spoken)
+
+
 def measure(copies: list[torch.Tensor], clips: list, size: int, words: bool) -> dict[str, float]:
     """Return the rate and the distances of copies from their recordings, and the errors of a recognizer."""
     pairs = [(clip.wave, copy) for clip, copy in zip(clips, copies, strict=True)]
@@ -88,11 +107,7 @@ def measure(copies: list[torch.Tensor], clips: list, size: int, words: bool) -> 
         "voicing": sum(pitch_difference(*pair)[1] for pair in pairs) / len(pairs),
     }
     if words:
-        from reprkit_audio.recognition.speech_recognition import speech_recognizer
-        from reprkit_audio.recognition.word_errors import word_error_rate
-
-        heard = [speech_recognizer()(copy, clip.language) for clip, copy in zip(clips, copies, strict=True)]
-        row["wer"] = word_error_rate(heard, [clip.text for clip in clips])
+        row["wer"] = word_errors(copies, clips)
     return row
 
 
