@@ -20,14 +20,14 @@ from reprkit.registry.constraints import Count
 
 FORM = "bytes"
 SUFFIXES = frozenset((".csv", ".html", ".json", ".log", ".md", ".py", ".rst", ".tex", ".tsv", ".txt", ".xml"))
-_BLOCK = 2**14  # bytes that stay in one part of a split
+_BLOCK = 2**12  # bytes that stay in one part of a split
 
 
 class Bytes(Dataset):
     """The bytes of a file, or of all text files below a folder, in windows without overlap.
 
     Field: ``x`` tokens (window,), the bytes as they are, 256 symbols.  The rest at a file's end is covered by a last window that
-    ends with it; a shorter file is left out.  ``split`` divides by sections of 16 kB.  A causal model of them compresses files of
+    ends with it; a shorter file is left out.  ``split`` divides by sections of 4 kB.  A causal model of them compresses files of
     these suffixes without loss (``reprkit compress``).
 
     Args:
