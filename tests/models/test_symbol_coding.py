@@ -49,6 +49,7 @@ def test_a_string_depends_on_no_other_example(model):
     assert torch.equal(again["x"], padded * mask)
 
 
+@pytest.mark.slow
 def test_bytes_are_the_probability_that_the_model_gives(model):
     x = text(300)
     nats = float(model.decode(teacher=x.view(1, -1, 1)).nll(x.view(1, -1, 1)).sum().detach())

@@ -96,6 +96,7 @@ def test_a_long_sound_plays_back_with_its_length_and_without_seams(wav, tmp_path
     np.testing.assert_allclose(back, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_commands_and_rates(wav, tmp_path, short_pieces):
     build().save(tmp_path / "model")
     build(seed=1).save(tmp_path / "other")

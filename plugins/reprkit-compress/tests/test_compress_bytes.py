@@ -28,6 +28,7 @@ def test_windows_hold_every_byte(folder):
         rk.dataset(f"bytes(root={str(folder / 'books')!r}, window=9999)")
 
 
+@pytest.mark.slow
 def test_a_file_of_any_length_comes_back_bit_by_bit(folder):
     data = rk.dataset(f"bytes(root={str(folder / 'books' / 'one.txt')!r}, window=16)")
     model = rk.build(data=data, decoder="gru(width=4)", objective="autoregressive")
@@ -43,6 +44,7 @@ def test_a_file_of_any_length_comes_back_bit_by_bit(folder):
     assert (folder / "nothing.txt").read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_it_passes_the_conformance_checks(folder):
     (folder / "books" / "long.txt").write_bytes(bytes(range(256)) * 400)
     case = DatasetConformance()
