@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -154,7 +154,9 @@ def _read(model: Model, string: bytes, number: int, start: bytes) -> Integers:
     return symbols
 
 
-def _steps(model: Model, shape: tuple[int, ...], count: int, adapt: bool) -> Iterator[Integers]:
+def _steps(
+    model: Model, shape: tuple[int, ...], count: int, adapt: bool
+) -> Generator[Integers, Integers, None]:
     """Yield the cumulative probabilities of the next symbols (streams v+1); takes the symbols by ``send``.
 
     After the last step it yields an empty array.
