@@ -35,7 +35,7 @@ def test_text_is_smaller_than_by_xz_and_comes_back(tmp_path):
         "compress_text", "--train", tmp_path / "train", "--test", tmp_path / "test.txt", "--steps", 200, "--window", 32,
         "--decoder", "gru(width=48)", "--out", out,
     )  # fmt: skip
-    results = json.loads((out / "results.json").read_text())["results"]
+    results = json.loads((out / "results.json").read_text())
     sizes = {name: row["bytes"] for name, row in results.items()}
     assert sizes["gru(width=48)"] < min(sizes["xz"], sizes["bz2"])
     assert (out / "test.txt").read_bytes() == (tmp_path / "test.txt").read_bytes()
@@ -49,7 +49,7 @@ def test_more_codebooks_are_a_higher_rate_and_a_nearer_copy(tmp_path):
         "compress_speech", "--steps", 30, "--critic-from", 29, "--batch", 4, "--codebooks", 4, "--rates", 1, "--rates", 4,
         "--seconds", 6, "--out", out,
     )  # fmt: skip
-    rows = json.loads((out / "results.json").read_text())["results"]
+    rows = json.loads((out / "results.json").read_text())
     one, four = rows["1 codebooks"], rows["4 codebooks"]
     assert one["kbit_s"] < 0.8 < 1.6 < four["kbit_s"] < 2.4
     assert four["mel_db"] < one["mel_db"]
