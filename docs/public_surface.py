@@ -68,10 +68,18 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     "Models": {
         "reprkit.models.factor": ("masked_mean", "resolve_factor"),
         "reprkit.models.grid": ("align", "from_tokens", "to_tokens"),
+        "reprkit.models.file_streams": (
+            "Stream",
+            "compress_file",
+            "decompress_file",
+            "read_streams",
+            "write_streams",
+        ),
+        "reprkit.models.symbol_coding": ("compress_symbols",),
         "reprkit.models.pictures": ("compress_picture", "decompress_picture", "payload_size"),
     },
     "Data sets": {
-        "reprkit.data.base": ("Subset", "derive_seed", "held_out_share", "split_settings", "split_sizes"),
+        "reprkit.data.base": ("Piece", "Subset", "derive_seed", "held_out_share", "split_settings", "split_sizes"),
         "reprkit.data.collation": ("to_index",),
         "reprkit.data.corrupt_files": ("CorruptFiles",),
         "reprkit.data.folders": ("FolderFiles", "find_files"),

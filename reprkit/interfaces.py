@@ -351,14 +351,15 @@ class Latent(Part):
         indices = code.indices.cpu()
         valid = torch.ones(indices.shape[:2], dtype=torch.bool) if code.mask is None else code.mask.cpu()
         rows = [symbols[kept].numpy() for symbols, kept in zip(indices, valid, strict=True)]
-        return symbol_coder.encode_symbols(rows, self.vocab, self._numpy_frequencies())
+        return symbol_coder.encode_symbols(rows, self.vocab[: indices.shape[-1]], self._numpy_frequencies())
 
     def read(self, strings: Sequence[bytes], like: Code) -> Code:
         """Invert ``write``.
 
         Args:
             strings: one for each example.
-            like: a code with the layout of the result: the shape and type of ``z``, mask, grid, positions and length.
+            like: a code with the layout of the result: the shape and type of ``z``, mask, grid, positions and length, and indices
+                where the strings hold fewer slots than the latent has: then the first ones.
 
         Raises:
             PartArgumentError: the latent is continuous.
@@ -368,10 +369,9 @@ class Latent(Part):
             raise PartArgumentError(f"{type(self).__name__} is continuous: it has no indices to read")
         shape = like.z.shape[:2]
         valid = torch.ones(shape, dtype=torch.bool) if like.mask is None else like.mask.cpu()
-        rows = symbol_coder.decode_symbols(
-            strings, valid.sum(1).tolist(), self.vocab, self._numpy_frequencies()
-        )
-        indices = torch.zeros(*shape, len(self.vocab), dtype=torch.int64)
+        vocab = self.vocab if like.indices is None else self.vocab[: like.indices.shape[-1]]
+        rows = symbol_coder.decode_symbols(strings, valid.sum(1).tolist(), vocab, self._numpy_frequencies())
+        indices = torch.zeros(*shape, len(vocab), dtype=torch.int64)
         indices[valid] = torch.cat([torch.from_numpy(row) for row in rows])
         indices = indices.to(like.z.device)
         return Code.of(like, z=self.embed(indices).to(like.z), indices=indices)

@@ -28,6 +28,14 @@ def command(
     data: InputsArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, .rk.")],
     overwrite: OverwriteOption = False,
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Write only the first slots of each token, such as codebooks of residual-vq: a lower rate. All by default.",
+            show_default=False,
+        ),
+    ] = None,
     batch: BatchOption = 256,
     device: DeviceOption = None,
     json: JsonOption = False,
@@ -39,24 +47,36 @@ def command(
 
     Picture files may have any size, and come back in it: as a whole where encoder and decoder can, else in tiles of the size
     that the model learned.
+
+    Sound of any length goes through a model that makes waveforms, and a file through a causal model of its bytes,
+    without loss.
     """
     if out.suffix.lower() != SUFFIX:
         raise ReprkitError(f"--out {out}: compressed examples are written to {SUFFIX}")
     require_absent(out, overwrite, ReprkitError)
+    from reprkit.commands.streams import compress_streams
     from reprkit.models.code_file import write_code_file
+    from reprkit.models.file_streams import stream_files
     from reprkit.models.model_input import PictureFiles, input_names, model_input
     from reprkit.models.pictures import compress_picture
     from reprkit.utils.progress import track_progress
 
     loaded = load_model(model, device)
+    if (found := stream_files(loaded, data)) is not None:
+        compress_streams(loaded, found[0], out, slots, json=json)
+        return
     inputs = model_input(loaded, data)
     strings: list[bytes] = []
     if isinstance(inputs, PictureFiles):
+        if slots is not None:
+            raise ReprkitError("--slots is of sound and sequences; pictures are written with all slots")
         for file in track_progress(inputs.files, "compressing"):
             strings.append(compress_picture(loaded, file))
     else:
         for start in track_progress(range(0, len(inputs), batch), "compressing"):
-            strings += loaded.compress(inputs.batch(range(start, min(start + batch, len(inputs)))))
+            strings += loaded.compress(
+                inputs.batch(range(start, min(start + batch, len(inputs)))), slots=slots
+            )
     write_code_file(out, strings, input_names(inputs))
     size, bits = out.stat().st_size, 8 * sum(map(len, strings)) / len(strings)
     latents = [factor.latent for factor in loaded.factors.values()]

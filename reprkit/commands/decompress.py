@@ -30,14 +30,20 @@ def command(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Decode a file of reprkit compress.
+    """Decode a file of reprkit compress; compressed sound and text give files again, such as back.wav.
 
     Only the model that wrote it reads it.
     """
+    from reprkit.commands.streams import decompress_streams
     from reprkit.data.formats.example_files import check_target, write_examples
     from reprkit.models.code_file import read_code_file
+    from reprkit.models.file_streams import is_stream_file, read_streams
     from reprkit.models.whole_outputs import decompress_examples
 
+    if is_stream_file(file):
+        streams = read_streams(file)
+        decompress_streams(load_model(model, device), streams, out, overwrite=overwrite, json=json)
+        return
     strings, names = read_code_file(file)
     loaded = load_model(model, device)
     field = loaded.get_output(output).field

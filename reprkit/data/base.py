@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -25,6 +25,23 @@ if TYPE_CHECKING:
     from reprkit.data.loading.order import Order
 
 _SPLIT = 0x73706C69  # salt: the split and the sample order have the same seed
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a file, see ``Dataset.read_pieces``.
+
+    Attributes:
+        values: the steps of the piece and of its margins (t c) or (t,).
+        before: number of steps of the margin before it.
+        steps: number of its own steps.
+        units: its length in what the file counts, such as samples of sound.
+    """
+
+    values: Tensor
+    before: int
+    steps: int
+    units: int
 
 
 class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
@@ -204,6 +221,41 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
             DataError: a file that cannot be read, or a value that holds no example.
         """
         raise DataError(f"{cls.__name__} reads no files for a trained model (it does not define read_raw)")
+
+    @classmethod
+    def writes_files(cls, field: Field, output: Field) -> bool:
+        """Whether ``read_pieces`` and ``write_pieces`` serve a model from ``field`` to ``output``, so that files are compressed."""
+        return False
+
+    @classmethod
+    def read_pieces(cls, path: Path, field: Field, steps: int | None, margin: int) -> Iterator[Piece]:
+        """Yield a file piece by piece, as a trained model reads it, for files larger than memory.
+
+        Args:
+            path: the file.
+            field: the model's; lengths that it states are those of training, not of pieces.
+            steps: of a piece; the last one may be shorter.  None: the file is one piece.
+            margin: steps that are read before and after a piece, where the file has them.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        raise DataError(f"{cls.__name__} reads no files in pieces (it does not define read_pieces)")
+
+    @classmethod
+    def write_pieces(cls, path: Path, pieces: Iterable[Tensor], field: Field, units: int) -> None:
+        """Write the outputs of a model for the pieces of a file, without their margins, as one file.
+
+        Args:
+            path: the file; its suffix is the format.
+            pieces: (t c) or (t,), in order.
+            field: the model's input, whose ``form`` has the settings.
+            units: the length of the file, as the sum of ``Piece.units``; what the pieces hold beyond it is cut off.
+
+        Raises:
+            DataError: a format that is not known, or the file cannot be written.
+        """
+        raise DataError(f"{cls.__name__} writes no files (it does not define write_pieces)")
 
     def raw(self, index: int) -> str | Path | None:
         """Return what ``read_raw`` reads the example from: its text or the path of its file; None where there is no such value."""

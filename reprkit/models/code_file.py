@@ -56,31 +56,30 @@ def read_code_file(path: str | Path) -> tuple[list[bytes], list[str]]:
         raise CompressionError(f"cannot read {path}: {explain_os_error(error)}") from error
     if not content.startswith(MAGIC):
         raise CompressionError(f"{path} is no file of compressed examples: reprkit compress writes one")
-    reader = _Reader(content, len(MAGIC), str(path))
+    reader = FileReader(content, len(MAGIC), str(path))
     strings, names = [], []
     for _ in range(reader.varint()):
         names.append(reader.take(reader.varint()).decode("utf-8", "replace"))
         strings.append(reader.take(reader.varint()))
-    if reader.place != len(content):
-        raise CompressionError(
-            f"{path} is damaged: {len(content) - reader.place} bytes follow the last example"
-        )
+    reader.check_end()
     return strings, names
 
 
-class _Reader:
+class FileReader:
     """A position in the file's content; each example takes at least two bytes, so a wrong count ends at the file's end."""
 
     def __init__(self, content: bytes, place: int, where: str) -> None:
         self.content, self.place, self.where = content, place, where
 
     def take(self, size: int) -> bytes:
+        """Return the next bytes."""
         if size > len(self.content) - self.place:
             raise CompressionError(f"{self.where} is damaged or cut short")
         self.place += size
         return self.content[self.place - size : self.place]
 
     def varint(self) -> int:
+        """Return the next whole number."""
         value = 0
         for index in range(_MAX_VARINT):
             byte = self.take(1)[0]
@@ -88,3 +87,10 @@ class _Reader:
             if byte < 0x80:
                 return value
         raise CompressionError(f"{self.where} is damaged: a number in it is too long")
+
+    def check_end(self) -> None:
+        """Check that nothing is left."""
+        if self.place != len(self.content):
+            raise CompressionError(
+                f"{self.where} is damaged: {len(self.content) - self.place} bytes follow the last example"
+            )

@@ -17,12 +17,13 @@ from reprkit.models.coding_prior import CodingPrior
 from reprkit.types import Code
 
 if TYPE_CHECKING:
+    from reprkit.interfaces import Latent
     from reprkit.models.model import Model
 
 VERSION = 1  # of the format; increased when older versions of reprkit cannot read the new one
 PICTURE_VERSION = 2  # of the strings of pictures, see reprkit.models.pictures
 _START, _BODY = 5, 9  # where the checksum's range and the first factor begin
-_MASK, _PREFIX, _GRID, _POSITIONS, _LENGTH, _PRIOR, _PARENTS = (1 << bit for bit in range(7))
+_MASK, _PREFIX, _GRID, _POSITIONS, _LENGTH, _PRIOR, _PARENTS, _SLOTS = (1 << bit for bit in range(8))
 # Bounds of what a string may claim; a checksum is no proof, since anyone can compute it.
 _VALUES, _VALUES_PER_BYTE, _MOST_VALUES = 2**22, 2**12, 2**27  # of the code's tensors
 _PRIOR_TOKENS, _PRIOR_TOKENS_PER_BYTE = 2**12, 2**6
@@ -84,6 +85,7 @@ class CodeLayout:
     positions: tuple[int, ...] | None
     length: int | None
     parents: tuple[int, ...] | None = None
+    slots: int | None = None  # where not all are written
 
 
 def encode_varint(number: int) -> bytes:
@@ -95,8 +97,15 @@ def encode_varint(number: int) -> bytes:
     return bytes([*out, number])
 
 
-def layout_to_bytes(code: Code, row: int, prior: CodingPrior | None) -> bytes:
-    """Return the layout of one example's code, and the fingerprint of its prior."""
+def layout_to_bytes(code: Code, row: int, prior: CodingPrior | None, slots: int | None = None) -> bytes:
+    """Return the layout of one example's code, and the fingerprint of its prior.
+
+    Args:
+        code: of a batch.
+        row: of the example.
+        prior: under which its symbols are written.
+        slots: of the latent; where the code has fewer, their number is written.
+    """
     tokens = code.z.shape[1]
     flags, fields = 0, b""
     if code.mask is not None:
@@ -125,6 +134,9 @@ def layout_to_bytes(code: Code, row: int, prior: CodingPrior | None) -> bytes:
     if prior is not None:
         flags |= _PRIOR
         fields += prior.fingerprint
+    if slots is not None and code.indices is not None and code.indices.shape[-1] < slots:
+        flags |= _SLOTS
+        fields += encode_varint(code.indices.shape[-1])
     return bytes([flags]) + encode_varint(tokens) + fields
 
 
@@ -244,13 +256,17 @@ def read_layout(
         )
     if prior is not None and reader.take(4) != prior.fingerprint:
         raise CompressionError(f"the strings were written with another prior of factor {factor}")
-    return CodeLayout(tokens, valid, grid, positions, length, parents)
+    slots = reader.varint() if flags & _SLOTS else None
+    return CodeLayout(tokens, valid, grid, positions, length, parents, slots)
 
 
 def join_layouts(
-    layouts: Sequence[CodeLayout], name: str, width: int, model: Model, limit: TokenLimit
+    layouts: Sequence[CodeLayout], name: str, latent: Latent, model: Model, limit: TokenLimit
 ) -> Code:
-    """Return a code of zeros with the layout of the batch; shorter examples are padded."""
+    """Return a code of zeros with the layout of the batch; shorter examples are padded.
+
+    It has indices only where the strings hold fewer slots than the latent has.
+    """
     tokens = max(layout.tokens for layout in layouts)
     limit.check_batch(len(layouts), tokens)
     device, masked = (
@@ -273,14 +289,35 @@ def join_layouts(
     if layouts[0].parents is not None:
         trees = [torch.tensor(each.parents or (), dtype=torch.int64) for each in layouts]
         parents = nn.utils.rnn.pad_sequence(trees, batch_first=True, padding_value=-1).to(device)
+    slots = _join_slots(layouts, name, len(latent.vocab or ()))
+    indices = (
+        None if slots is None else torch.zeros(len(layouts), tokens, slots, dtype=torch.int64, device=device)
+    )
     return Code(
-        z=torch.zeros(len(layouts), tokens, width, dtype=model.factors[name].code_dtype, device=device),
+        z=torch.zeros(
+            len(layouts), tokens, latent.out_dim, dtype=model.factors[name].code_dtype, device=device
+        ),
+        indices=indices,
         mask=mask,
         grid=_join_grids(layouts, name),
         positions=positions,
         parents=parents,
         length=None if None in lengths else max(length for length in lengths if length is not None),
     )
+
+
+def _join_slots(layouts: Sequence[CodeLayout], name: str, most: int) -> int | None:
+    """Return the number of slots of all examples; None for all that the latent has."""
+    numbers = {layout.slots for layout in layouts}
+    if len(numbers) > 1:
+        raise DataError(
+            f"the codes of factor {name} have {', '.join(str(number or most) for number in numbers)} slots, which cannot be one "
+            "batch: decompress them separately"
+        )
+    (slots,) = numbers
+    if slots is not None and not 1 <= slots < most:
+        raise CompressionError(f"a string is damaged: it claims {slots} slots, and factor {name} has {most}")
+    return slots
 
 
 def _join_grids(layouts: Sequence[CodeLayout], name: str) -> tuple[int, ...] | None:

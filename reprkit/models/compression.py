@@ -1,5 +1,7 @@
 """Codes as bytes: one string an example, with a header that refuses another model and damage; the tables of the symbols.
 
+A causal model without an encoder has no codes: its data itself is written, without loss; see ``symbol_coding``.
+
 ::
 
     version 1 │ CRC-32 4 │ fingerprint of the model 4 │ for each factor: layout of its code, length of its payload, payload
@@ -14,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from reprkit.errors import BuildError, DataError, PartArgumentError, nearest
 from reprkit.models.code_header import (
@@ -29,6 +32,7 @@ from reprkit.models.code_header import (
 from reprkit.models.coding_prior import CodingPrior
 from reprkit.models.fingerprints import fingerprint
 from reprkit.models.priors import code_length
+from reprkit.models.symbol_coding import codes_data, compress_symbols, decompress_symbols
 from reprkit.types import Batch, Code, Codes
 from reprkit.utils.modes import eval_mode
 
@@ -42,8 +46,12 @@ Priors = Mapping[str, "Model | str"] | None
 
 
 @torch.no_grad()
-def compress(model: Model, batch: Batch | Codes, *, priors: Priors = None) -> list[bytes]:
+def compress(
+    model: Model, batch: Batch | Codes, *, priors: Priors = None, slots: int | None = None
+) -> list[bytes]:
     """Encode a batch and return its codes as bytes, one string an example, which ``decompress`` reads.
+
+    A causal model without an encoder writes the symbols of the batch without loss: see ``symbol_coding.compress_symbols``.
 
     Symbols cost what the tables of ``Latent.frequencies`` say, see ``fit_frequencies``; without tables each costs log2 of its
     vocabulary.  Under a prior a symbol costs its -log2 p given the symbols before.  The header takes about 17 bytes a string.
@@ -53,16 +61,27 @@ def compress(model: Model, batch: Batch | Codes, *, priors: Priors = None) -> li
         batch: what the data set yields, or codes.
         priors: factor -> a causal model of its codes, or its folder.  Its probabilities are floats, so such a string can be read
             on the machine that wrote it only, with the same versions and number of threads.
+        slots: write only the first slots of each token, where the latent can be read from fewer, as ``residual-vq`` is: one model
+            then serves several rates.  All by default.
 
     Raises:
-        PartArgumentError: a latent is continuous and writes no bytes.
-        BuildError: a prior of an unknown factor, of other codes, or that is not a causal decoder without an encoder.
+        PartArgumentError: a latent is continuous and writes no bytes, or cannot be read from that many slots.
+        BuildError: a prior of an unknown factor, of other codes, or that is not a causal decoder without an encoder; priors or
+            slots of a model without an encoder.
         DataError: the batch does not have the shapes and types of the signature.
     """
+    if codes_data(model) and not isinstance(batch, Codes):
+        if priors or slots is not None:
+            raise BuildError("priors= and slots= are of codes, and a model without an encoder has none")
+        return compress_symbols(model, batch)
     check_writes(model)
     coding = _load_priors(model, priors)
     with eval_mode(model):
         codes = batch if isinstance(batch, Codes) else model.encode(batch)
+        if slots is not None:
+            if coding:
+                raise BuildError("a prior gives the symbols of all slots a probability: leave out slots=")
+            codes = Codes({name: _first_slots(model, name, codes[name], slots) for name in codes})
         start = fingerprint(model)
         return [close_string(start + body) for body in write_bodies(model, codes, coding)]
 
@@ -81,25 +100,34 @@ def write_bodies(model: Model, codes: Codes, coding: Mapping[str, CodingPrior] |
         name: ((coding or {}).get(name) or factor.latent).write(codes[name])
         for name, factor in model.factors.items()
     }
-    return join_payloads(codes, payloads, coding)
+    numbers = {name: len(factor.latent.vocab or ()) for name, factor in model.factors.items()}
+    return join_payloads(codes, payloads, coding, numbers)
 
 
 def join_payloads(
-    codes: Codes, payloads: Mapping[str, Sequence[bytes]], coding: Mapping[str, CodingPrior] | None = None
+    codes: Codes,
+    payloads: Mapping[str, Sequence[bytes]],
+    coding: Mapping[str, CodingPrior] | None = None,
+    slots: Mapping[str, int] | None = None,
 ) -> list[bytes]:
-    """Return the content of the strings of codes whose payloads are written, by factor in the order of the model's."""
+    """Return the content of the strings of codes whose payloads are written, by factor in the order of the model's.
+
+    ``slots``: the number that the latent of each factor has; where a code has fewer, its string says so.
+    """
     bodies = [bytearray() for _ in next(iter(payloads.values()))]
     for name, written in payloads.items():
         prior = (coding or {}).get(name)
         for row, (body, payload) in enumerate(zip(bodies, written, strict=True)):
-            body += layout_to_bytes(codes[name], row, prior)
+            body += layout_to_bytes(codes[name], row, prior, (slots or {}).get(name))
             body += encode_varint(len(payload)) + payload
     return [bytes(body) for body in bodies]
 
 
 @torch.no_grad()
-def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None) -> Codes:
+def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None) -> Codes | dict[str, Tensor]:
     """Return the codes that ``compress`` wrote, as one batch; ``model.decode`` of them is that of the codes written.
+
+    Of a causal model without an encoder: the batch itself, ``x`` (b n) and, where lengths differ, ``x_mask``.
 
     Args:
         model: the model that wrote the strings, or its saved copy.
@@ -113,6 +141,8 @@ def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None)
     """
     if isinstance(strings, bytes) or not strings or not all(isinstance(s, bytes) for s in strings):
         raise DataError("decompress takes a list of the strings (bytes) that compress returned, at least one")
+    if codes_data(model):
+        return decompress_symbols(model, strings)
     check_writes(model)
     start = fingerprint(model)
     readers = [open_string(string, number, start) for number, string in enumerate(strings)]
@@ -139,7 +169,7 @@ def read_bodies(
             for reader in readers:
                 layouts.append(read_layout(reader, name, prior, limit))
                 payloads.append(reader.take(reader.varint()))
-            like = join_layouts(layouts, name, factor.latent.out_dim, model, limit)
+            like = join_layouts(layouts, name, factor.latent, model, limit)
             codes[name] = (factor.latent if prior is None else prior).read(payloads, like)
     return Codes(codes)
 
@@ -205,6 +235,21 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
         factor.latent.set_frequencies(counts[name])
         bits[name] = factor.latent.table_bits(counts[name]) / examples
     return bits
+
+
+def _first_slots(model: Model, name: str, code: Code, slots: int) -> Code:
+    """Return the code of the first slots of each token.
+
+    Raises:
+        PartArgumentError: there are fewer, or the latent needs all.
+    """
+    latent, vocab = model.latent(name), model.latent(name).vocab or ()
+    if not 1 <= slots <= len(vocab):
+        raise PartArgumentError(f"slots={slots}: a token of factor {name} has {len(vocab)} slots")
+    if slots == len(vocab) or code.indices is None:
+        return code
+    indices = code.indices[..., :slots]
+    return Code.of(code, z=latent.embed(indices).to(code.z), indices=indices)
 
 
 def check_writes(model: Model) -> None:

@@ -636,17 +636,19 @@ class Model(nn.Module):
         return generate(self, codes, **options)
 
     def compress(
-        self, batch: Batch | Codes, *, priors: Mapping[str, Model | str] | None = None
+        self,
+        batch: Batch | Codes,
+        *,
+        priors: Mapping[str, Model | str] | None = None,
+        slots: int | None = None,
     ) -> list[bytes]:
         """Encode a batch as bytes, one string an example: see ``reprkit.models.compression.compress``."""
         from reprkit.models.compression import compress
 
-        return compress(self, batch, priors=priors)
+        return compress(self, batch, priors=priors, slots=slots)
 
-    def decompress(
-        self, strings: Sequence[bytes], *, priors: Mapping[str, Model | str] | None = None
-    ) -> Codes:
-        """Return the codes that ``compress`` wrote: see ``reprkit.models.compression.decompress``."""
+    def decompress(self, strings: Sequence[bytes], *, priors: Mapping[str, Model | str] | None = None) -> Any:
+        """Return the codes that ``compress`` wrote, or the data: see ``reprkit.models.compression.decompress``."""
         from reprkit.models.compression import decompress
 
         return decompress(self, strings, priors=priors)

@@ -13,6 +13,7 @@ from reprkit.models.code_header import is_picture
 from reprkit.models.exchange import decoded_to
 from reprkit.models.isolation import isolate
 from reprkit.models.pictures import decompress_picture
+from reprkit.models.symbol_coding import codes_data
 from reprkit.utils.progress import track_progress
 
 if TYPE_CHECKING:
@@ -97,10 +98,23 @@ def decompress_examples(
     with isolate(model, 0):
         for start in track_progress(range(0, len(strings), batch), "decompressing", show=progress):
             codes = model.decompress(strings[start : start + batch])
+            if codes_data(model):
+                found += _data_of(codes)
+                continue
             code = next(iter(codes.values()))
             steps = None if code.mask is None or code.length is None else _steps(code.mask, code.length)
             found += examples_of(model, decode_codes(model, codes, code.length, output), output, steps)
     return found
+
+
+def _data_of(batch: dict[str, Tensor]) -> list[np.ndarray]:
+    """Return the symbols of each example, without padding."""
+    rows, mask = batch["x"].cpu().numpy(), batch.get("x_mask")
+    return (
+        list(rows)
+        if mask is None
+        else [row[: int(valid.sum())] for row, valid in zip(rows, mask, strict=True)]
+    )
 
 
 def _steps(mask: Tensor, length: int) -> list[int]:

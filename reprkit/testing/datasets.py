@@ -134,6 +134,31 @@ class DatasetConformance(Conformance):
             return
         raise AssertionError("read_raw of a file that does not exist raised no DataError")
 
+    def test_pieces_of_a_file_are_those_of_the_whole(self) -> None:
+        """A data set that defines ``writes_files`` reads a file in pieces (``read_pieces``) as it reads it whole."""
+        data = self.fresh()
+        reader = type(data)
+        if reader.writes_files.__func__ is Dataset.writes_files.__func__:  # type: ignore[attr-defined]
+            return
+        paths = [raw for raw in map(data.raw, range(min(len(data), MAX_RAW))) if isinstance(raw, Path)]
+        fields = [field for field in data.signature.values() if field.form is not None]
+        expect(
+            bool(paths and fields),
+            "no example tells its file (raw), or no field has a form: nothing can be read",
+        )
+        (whole,) = reader.read_pieces(paths[0], fields[0], None, 0)
+        pieces, start = list(reader.read_pieces(paths[0], fields[0], 5, 2)), 0
+        for number, piece in enumerate(pieces):
+            first = start - piece.before
+            expected = whole.values[first : first + len(piece.values)]
+            same = piece.values.shape == expected.shape and torch.allclose(piece.values, expected, atol=1e-5)
+            expect(same, f"piece {number} of a file has other values than the whole file")
+            expect(piece.before == min(2, start), f"piece {number} has {piece.before} of 2 steps before it")
+            start += piece.steps
+        expect(start == whole.steps, f"the pieces of a file have {start} steps, and the file {whole.steps}")
+        units = sum(piece.units for piece in pieces)
+        expect(units == whole.units, f"the pieces of a file have {units} units, and the file {whole.units}")
+
     def test_split_is_disjoint_and_complete(self) -> None:
         """``split`` depends on its seed only; its parts are disjoint and together contain all examples."""
         whole_set = self.fresh()

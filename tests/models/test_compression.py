@@ -362,3 +362,32 @@ def test_a_batch_of_codes_is_bounded(fitted):
     claim = crafted(fitted, b"\x03" + encode_varint(2**18) + b"\x00\x00")
     with pytest.raises(DataError, match="decompress fewer at a time"):
         fitted.decompress([claim] * 100)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tables", [False, True])
+def test_fewer_slots_are_a_lower_rate(digits, tables):
+    model = build(digits, "residual-vq(codes=16, dim=4, layers=4)")
+    model(digits.batch(range(128)))
+    model.eval()
+    if tables:
+        model.fit_frequencies(digits.split(0)[1])
+    batch = digits.batch(range(3))
+    codes, sizes = model.encode(batch), []
+    for slots in range(1, 5):
+        strings = model.compress(batch, slots=slots)
+        again = model.decompress(strings)
+        assert torch.equal(again.indices, codes.indices[..., :slots])
+        assert torch.equal(again.z, model.latent().embed(codes.indices[..., :slots]))
+        sizes.append(sum(map(len, strings)))
+    assert sizes == sorted(set(sizes))
+    assert model.compress(batch, slots=4) == model.compress(batch)
+    with pytest.raises(DataError, match="separately"):
+        model.decompress([*model.compress(batch, slots=1), *model.compress(batch, slots=2)])
+    with pytest.raises(PartArgumentError, match="4 slots"):
+        model.compress(batch, slots=5)
+
+
+def test_a_latent_that_needs_all_slots_refuses_fewer(digits):
+    with pytest.raises(PartArgumentError):
+        build(digits).eval().compress(digits.batch(range(2)), slots=1)

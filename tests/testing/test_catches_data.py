@@ -1,11 +1,14 @@
 """For each check of a corruption and a data set, a wrong one that fails this check only."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from catching import titles
 
 from reprkit.data import Field, Signature, Tensors
+from reprkit.data.base import Piece
 from reprkit.interfaces import Corruption
 from reprkit.registry.constraints import Count
 from reprkit.testing import CorruptionConformance, DatasetConformance
@@ -169,6 +172,24 @@ class Reader(DatasetConformance):
         return ("squares",)
 
 
+class LosesTheRest(Squares):
+    form = "squares"
+
+    def raw(self, index):
+        return Path("squares.txt")
+
+    @classmethod
+    def writes_files(cls, field, output):
+        return True
+
+    @classmethod
+    def read_pieces(cls, path, field, steps, margin):
+        values, size = torch.arange(12.0)[:, None], steps or 12
+        for start in range(0, 12 - size + 1, size):
+            first = max(0, start - margin)
+            yield Piece(values[first : start + size + margin], start - first, size, size)
+
+
 class OtherNames(Squares):
     def identities(self):
         return [f"{id(self)}/{index}" for index in range(len(self))]
@@ -185,6 +206,10 @@ WRONG_SETS = {
         "the parts together do not contain the examples of the whole",
     ),
     "raw values are read as the examples": (ReadsOtherwise, "does not give its x"),
+    "pieces of a file are those of the whole": (
+        LosesTheRest,
+        "the pieces of a file have 10 steps, and the file 12",
+    ),
     "identities tell what examples are": (OtherNames, "made again, it has other identities"),
 }
 

@@ -95,3 +95,14 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "reprkit_compress.evaluators.rate_distortion:RateDistortion",
         "Bytes and errors of pictures, beside JPEG, WebP and AVIF",
     )
+
+
+@hookimpl
+def reprkit_datasets() -> Iterator[Spec]:
+    """Bytes of files."""
+    yield Spec(
+        "bytes",
+        "reprkit_compress.data.bytes:Bytes",
+        "The bytes of files, in windows: text for lossless models",
+        forms=("bytes",),
+    )

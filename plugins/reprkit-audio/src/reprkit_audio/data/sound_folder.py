@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
 from reprkit import Field
-from reprkit.data.base import held_out_share
+from reprkit.data.base import Piece, held_out_share
 from reprkit.data.folders import find_files
 from reprkit.data.sound import SUFFIXES, UNDECODED
 from reprkit.errors import DataError
@@ -20,6 +20,7 @@ from reprkit_audio.data.corpus import Corpus
 from reprkit_audio.data.division import PARTS, Division, file_identity, split_identities, text_identity
 from reprkit_audio.data.features import load_or_analyze
 from reprkit_audio.data.recordings import window_starts
+from reprkit_audio.data.sound_pieces import frame_pieces, makes_waveforms, write_waveforms
 from reprkit_audio.frontends import frontend
 
 
@@ -105,6 +106,24 @@ class SoundFolder(Corpus):
         if not starts:
             raise DataError(f"it has {len(frames)} frames, and the model reads windows of {window}")
         return [frames[start : start + window] for start in starts]
+
+    @classmethod
+    def writes_files(cls, field: Field, output: Field) -> bool:
+        """Whether the model turns log-mel frames into the waveform that they were computed from."""
+        return makes_waveforms(field, output)
+
+    @classmethod
+    def read_pieces(cls, path: Path, field: Field, steps: int | None, margin: int) -> Iterator[Piece]:
+        """Yield the frames of a sound file in pieces; a unit is a sample at the front end's rate.
+
+        The frames equal those of the whole file.  Any rate and number of channels is read, silence too.
+        """
+        return frame_pieces(path, field, steps, margin)
+
+    @classmethod
+    def write_pieces(cls, path: Path, pieces: Iterable[Tensor], field: Field, units: int) -> None:
+        """Write waveforms (t 1) as one sound file, of ``units`` samples at the front end's rate."""
+        write_waveforms(path, pieces, field, units)
 
     def raw(self, index: int) -> Path | None:
         """Return the example's file; None for a window of a piece of a file, or one that overlaps others."""
