@@ -9,6 +9,7 @@ A picture is padded to a multiple of the model's cells by its last rows and colu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,8 +110,9 @@ def decompress_picture(
         boxes = [box for group in layout.groups(height, width) for box in group]
         for box, codes in zip(boxes, tiles, strict=True):
             decoded = model.decode(codes, output=output)
-            sized = replace(target.field, shape=(box.padded[0], box.padded[1], target.field.shape[-1]))
-            if decoded.x.shape[1:].numel() != np.prod(sized.shape):
+            size = (*box.padded, found.shape[-1])
+            sized = replace(target.field, shape=size)
+            if decoded.x.shape[1:].numel() != math.prod(size):
                 reader.refuse(f"its tiles do not make up {height:,} x {width:,} pixels")
             values = values_to(
                 from_tokens(decoded.x, decoded.grid or (1,), sized), sized, "numpy", "decompress"

@@ -11,15 +11,15 @@ def test_every_part_is_registered_importable_and_in_the_readme():
     registry = Registry()
     offered = {
         (kind, each.name)
-        for kind in ("encoder", "decoder", "latent", "evaluator")
+        for kind in ("dataset", "encoder", "decoder", "latent", "evaluator")
         for each in registry.specs(kind)
         if each.distribution == "reprkit-compress"
     }
-    assert len(offered) == 14
+    assert len(offered) == 15
     readme = (ROOT / "README.md").read_text()
     for kind, name in offered:
         registry.load(kind, f"reprkit-compress/{name}")
-        assert f"| {kind} | `{name}" in readme, name
+        assert f"| {kind.replace('dataset', 'data set')} | `{name}" in readme, name
 
 
 def test_the_plugin_module_imports_nothing_heavy():

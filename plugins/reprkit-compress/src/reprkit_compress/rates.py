@@ -63,14 +63,17 @@ def with_step(model: Model, factor: float) -> Model:
         BuildError: a decoder without a linear map before it.
     """
     changed = copy.deepcopy(model)
-    for name, factor_of in changed.factors.items():
-        adapters = [output.adapters[name] for output in changed.outputs.values() if name in output.reads]
-        if not adapters or not all(isinstance(each, nn.Linear) for each in adapters):
+    for name, path in changed.factors.items():
+        before = path.adapter
+        after = [output.adapters[name] for output in changed.outputs.values() if name in output.reads]
+        linear = [each for each in after if isinstance(each, nn.Linear)]
+        if not isinstance(before, nn.Linear) or not linear or len(linear) < len(after):
             raise BuildError(
                 f"with_step scales the linear maps around latents, and factor {name} has none before a decoder"
             )
-        factor_of.adapter.weight /= factor
-        factor_of.adapter.bias /= factor
-        for each in adapters:
-            each.weight *= factor
+        before.weight.div_(factor)
+        if before.bias is not None:
+            before.bias.div_(factor)
+        for each in linear:
+            each.weight.mul_(factor)
     return changed

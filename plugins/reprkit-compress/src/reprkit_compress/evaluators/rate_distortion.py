@@ -212,7 +212,8 @@ def _curve(
             [psnr_at(curve, round(rate * n / 8)) for curve, n in zip(its, pixels, strict=True)]
             for rate in rates
         ]
-        kept = [(rate, row) for rate, row in zip(rates, values, strict=True) if None not in row]
+        rows = [[value for value in row if value is not None] for row in values]
+        kept = [(rate, row) for rate, row in zip(rates, rows, strict=True) if len(row) == len(pictures)]
         lines[codec] = [float(rate) for rate, _ in kept], [float(np.mean(row)) for _, row in kept]
     return Curves(
         title="Rate and distortion",
