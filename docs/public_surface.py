@@ -66,7 +66,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.corruptions.base": ("ElementCorruption", "draw_uniform"),
     },
     "Models": {
-        "reprkit.models.factor": ("masked_mean", "resolve_factor"),
+        "reprkit.models.factor": ("Factor", "masked_mean", "resolve_factor"),
         "reprkit.models.grid": ("align", "from_tokens", "to_tokens"),
         "reprkit.models.file_streams": (
             "Stream",

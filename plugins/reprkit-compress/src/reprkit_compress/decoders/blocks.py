@@ -7,9 +7,8 @@ from typing import Annotated
 from annotated_types import Ge, Le
 from torch import nn
 
-from reprkit import Signature
+from reprkit import Likelihood, Signature
 from reprkit.decoders.head import Scale
-from reprkit.interfaces import Likelihood
 from reprkit.registry.constraints import DepthOrZero, Width
 from reprkit_compress.decoders.strided import MapDecoder
 from reprkit_compress.layers.blocks import Block

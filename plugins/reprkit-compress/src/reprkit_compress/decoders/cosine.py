@@ -9,15 +9,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from reprkit import Signature
+from reprkit import Decoded, Decoder, Features, Likelihood, Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder, Likelihood
 from reprkit.layers.field_checks import image_shape
 from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.grid import align
 from reprkit.registry.constraints import DepthOrZero, Positive, Width
-from reprkit.types import Decoded, Features
 from reprkit_compress.layers.cosine import Bottleneck, cosine_basis
 from reprkit_compress.layers.picture_network import PictureNetwork
 

@@ -8,12 +8,10 @@ from annotated_types import Ge, Le, Predicate
 from einops import rearrange
 from torch import Tensor, nn
 
-from reprkit import Signature
+from reprkit import Decoded, Decoder, Features, Likelihood, Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder, Likelihood
 from reprkit.registry.constraints import Width, odd
-from reprkit.types import Decoded, Features
 from reprkit_compress.layers.gdn import GDN
 from reprkit_compress.layers.maps import TokensToMap
 

@@ -9,13 +9,12 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from reprkit import Signature
+from reprkit import Encoder, Features, Signature
 from reprkit.errors import BuildError, DataError
-from reprkit.interfaces import Encoder
 from reprkit.layers.field_checks import image_shape
 from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import DepthOrZero, Positive, Width
-from reprkit.types import Batch, Features
+from reprkit.types import Batch
 from reprkit_compress.layers.cosine import Bottleneck, cosine_basis
 
 

@@ -9,14 +9,13 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from reprkit import Signature
+from reprkit import Encoder, Features, Signature
 from reprkit.errors import BuildError
-from reprkit.interfaces import Encoder
 from reprkit.layers.convolution import downsampled_size
 from reprkit.layers.field_checks import image_shape
 from reprkit.layers.value_embedding import pixel_channels
 from reprkit.registry.constraints import Width, odd
-from reprkit.types import Batch, Features
+from reprkit.types import Batch
 from reprkit_compress.layers.gdn import GDN
 from reprkit_compress.layers.maps import map_size
 

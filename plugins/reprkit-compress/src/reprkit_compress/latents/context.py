@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from reprkit import Code, Features
 from reprkit.errors import CompressionError
 from reprkit.latents.entropy_model import LEAST, FactorizedEntropy
 from reprkit.latents.functional import (
@@ -25,7 +26,6 @@ from reprkit.latents.functional import (
 )
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
-from reprkit.types import Code, Features
 from reprkit.utils.symbol_coder import to_frequencies
 from reprkit.utils.symbol_stack import open_stack
 from reprkit_compress.latents.map_layout import MapLayout

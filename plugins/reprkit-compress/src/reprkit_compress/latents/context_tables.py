@@ -13,11 +13,11 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reprkit import Code, Features
 from reprkit.errors import CompressionError
 from reprkit.interfaces import require
 from reprkit.latents.rounded import SHARPNESS, Rounded
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
-from reprkit.types import Code, Features
 from reprkit_compress.latents.context_coder import (
     CONTEXTS,
     ESCAPE,

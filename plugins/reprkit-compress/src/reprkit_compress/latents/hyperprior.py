@@ -13,6 +13,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from reprkit import Code, Features
 from reprkit.errors import CompressionError
 from reprkit.interfaces import require
 from reprkit.latents.entropy_model import LEAST, FactorizedEntropy
@@ -25,7 +26,6 @@ from reprkit.latents.functional import (
 )
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, Width
-from reprkit.types import Code, Features
 from reprkit.utils.symbol_coder import to_frequencies
 from reprkit.utils.symbol_stack import SymbolStack, open_stack
 from reprkit_compress.latents.gains import STEPS, Gains

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from reprkit.types import Code, Features
+from reprkit import Code, Features
 
 _BLOCK = 4  # tokens along each side of a block
 

@@ -8,14 +8,14 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit import Signature
+from reprkit import Features, Signature
 from reprkit.errors import DataError
 from reprkit.interfaces import require
 from reprkit.layers.convolution import downsampled_size
 from reprkit.layers.field_checks import image_shape, require_token_count
 from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.grid import align
-from reprkit.types import Batch, Features
+from reprkit.types import Batch
 
 
 def map_size(batch: Batch, depth: int, part: str) -> tuple[int, int]:
