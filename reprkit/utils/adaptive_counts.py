@@ -20,6 +20,7 @@ _DISCOUNTS = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8)  # of counts after 1, 2, ... symbol
 _CONTEXTS = 2**19  # that are counted at most
 _RATE = 0.004  # of the weights
 _LEAST = 1e-12
+_MOST = 2**16 - 2**8  # a count, which the streams of one step may exceed together
 
 
 class AdaptiveCounts:
@@ -103,7 +104,7 @@ class AdaptiveCounts:
             for place in (rows == 0).nonzero()[0].tolist():
                 key = order, self._history[waiting[place]] % size
                 rows[place] = self._rows.get(key, 0) or self._add(key)
-            kept = rows > 0
+            kept = (rows > 0) & (self._counts[rows, columns[waiting]] < _MOST)
             np.add.at(self._counts, (rows[kept], columns[waiting[kept]]), 1)
             waiting = waiting[new]
             if not len(waiting):

@@ -52,3 +52,12 @@ def test_a_full_table_goes_on_without_new_contexts(monkeypatch):
     code(np.random.default_rng(1).integers(0, VOCAB, (200, 2)), counts, np.zeros((2, VOCAB)))
     assert len(counts._rows) < 20
     assert len(counts._counts) <= 1024
+
+
+def test_counts_stop_before_they_overflow(monkeypatch):
+    """A long run of one symbol stays as cheap as it was."""
+    monkeypatch.setattr(adaptive_counts, "_MOST", 30)
+    counts, logs = AdaptiveCounts(VOCAB, 2), np.full((2, VOCAB), -np.log(VOCAB))
+    bits = [code(np.zeros((40, 2), np.int64), counts, logs) for _ in range(5)]
+    assert counts._counts.max() == 30
+    assert max(bits[2:]) < bits[1] < bits[0]
