@@ -1,10 +1,10 @@
 """Learned compression of photographs: real bytes and errors at several rates from one network, beside JPEG, WebP and AVIF.
 
-Encoder and decoder start as JPEG's cosine transform and learn corrections; the code is rounded to whole numbers.  Training
-minimizes bits and squared error together, both in nats.  Every rate has other quantization steps around the same network; tables
-of symbols in their surroundings are counted on the training photographs.  The page shows PSNR over bits per pixel, headers
-counted, of photographs that were not trained on, and decoded pictures.  Each rate is saved as a model that reads and writes files
-of any size.
+Encoder and decoder start as JPEG's cosine transform and learn corrections, at a small learning rate, since a large one destroys
+the transform; the code is rounded to whole numbers.  Training minimizes bits and squared error together, both in nats.  Every
+rate has other quantization steps around the same network; tables of symbols in their surroundings are counted on the training
+photographs.  The page shows PSNR over bits per pixel, headers counted, of photographs that were not trained on, and decoded
+pictures.  Each rate is saved as a model that reads and writes files of any size.
 
 Papers: Theis et al. 2017, "Lossy image compression with compressive autoencoders", arXiv 1703.00395; Ballé et al. 2018, arXiv
 1802.01436.
@@ -14,7 +14,8 @@ Expected (one core, about four minutes): docs/results/compression/pictures.md.
     python recipes/compress.py
     python recipes/compress.py --fetched --steps 2000
     python recipes/compress.py --data pictures/ --test others/
-    python recipes/compress.py --encoder "strided(width=64)" --decoder "strided(width=64, scale=0.03)" --latent "rounded(dim=64)"
+    python recipes/compress.py --encoder "strided(width=64)" --decoder "strided(width=64, scale=0.03)" --latent "rounded(dim=64)" \
+--lr 1e-3 --steps 20000
     reprkit compress runs/compress/rate-1 photo.png -o photo.rk && reprkit decompress runs/compress/rate-1 photo.rk -o back.png
 """
 
@@ -34,12 +35,12 @@ def main(
     data: str = "photos(size=64, crops=32, side=512, fetched={fetched})",
     test: str = "photos(size=256, crops=1, side=512, fetched={fetched})",
     fetched: bool = False,
-    encoder: str = "cosine(side=16, step=0.1)",
-    latent: str = "context-tables(dim=768)",
-    decoder: str = "cosine(side=16, step=0.1, width=16, likelihood='gaussian', scale=0.03)",
-    steps: int = 600,
+    encoder: str = "cosine(step=0.1)",
+    latent: str = "context-tables(dim=192)",
+    decoder: str = "cosine(step=0.1, width=16, likelihood='gaussian', scale=0.03)",
+    steps: int = 400,
     batch: int = 8,
-    lr: float = 1e-3,
+    lr: float = 5e-5,
     factors: Annotated[list[float], typer.Option(help="of the steps")] = [4.0, 2.8, 2.0, 1.4, 1.0, 0.8],  # noqa: B006
     seed: int = 0,
     out: str = "runs/compress",
