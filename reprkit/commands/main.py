@@ -52,7 +52,7 @@ COMMANDS = {
     "search": ("reprkit.commands.search", "Find the examples of a data set that are nearest to a file"),
     "compress": (
         "reprkit.commands.compress",
-        "Compress data to a small file by a model with a discrete latent",
+        "Compress data to a small file by a model with a discrete latent or a codec",
     ),
     "decompress": ("reprkit.commands.decompress", "Decode a file of reprkit compress"),
     "export": ("reprkit.commands.export", "Export the encoder as a torch.export program or as ONNX"),

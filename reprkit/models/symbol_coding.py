@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reprkit.data.checks import check_batch
 from reprkit.errors import BuildError, CompressionError
 from reprkit.models.code_header import close_string, encode_varint, open_string
 from reprkit.models.fingerprints import fingerprint
@@ -63,7 +64,8 @@ def compress_symbols(model: Model, batch: Batch, *, adapt: bool = True) -> list[
     """
     exact = _exact_copy(model)
     if batch["x"].numel():
-        model._check(batch, fields=("x",), any_length=True)
+        assert model.signature is not None  # _exact_copy
+        check_batch(batch, model.signature.any_length(), fields=("x",))
     symbols, mask = batch["x"].cpu(), batch.get("x_mask")
     rows = symbols if mask is None else [row[valid.cpu()] for row, valid in zip(symbols, mask, strict=True)]
     start = fingerprint(model)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from installing import ROOT, run
 
-SOURCES = [ROOT, *(ROOT / "plugins" / f"reprkit-{name}" for name in ("vision", "audio", "text"))]
+SOURCES = [ROOT, *(ROOT / "plugins" / f"reprkit-{name}" for name in ("vision", "audio", "text", "compress"))]
 SHIPPED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "reprkit", "recipes", "src")
 LEFTOVERS = shutil.ignore_patterns("__pycache__", "*.egg-info")
 OFFLINE = ("--no-deps", "--no-index", "--disable-pip-version-check", "-q")

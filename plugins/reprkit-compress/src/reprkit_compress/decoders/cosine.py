@@ -70,6 +70,10 @@ class CosineDecoder(Decoder):
         if height % side or length % side:
             raise BuildError(f"decoder cosine: side={side} does not divide images of {height} x {length}")
         self.in_dim, self.cells = channels * side**2, (height // side, length // side)
+        # A code with other tokens than cells is resampled to them, so the picture's size cannot follow its grid.
+        self.fixed = tokens is not None and tokens != math.prod(self.cells)
+        if self.fixed:
+            self.provides = self.provides - {"any_size"}
         self.blocks = nn.Sequential(*(Bottleneck(self.in_dim, inner) for _ in range(blocks)))
         self.transform = nn.ConvTranspose2d(self.in_dim, channels, side, stride=side)
         with torch.no_grad():
@@ -88,7 +92,7 @@ class CosineDecoder(Decoder):
         if features is None:
             raise BuildError("decoder cosine needs a code, and there is none")
         features = zero_invalid_tokens(features)
-        grid = features.grid if features.positions is None else None
+        grid = features.grid if features.positions is None and not self.fixed else None
         if grid is None or len(grid) != 2 or math.prod(grid) != features.x.shape[1]:
             grid = self.cells
         x, _ = align(features, math.prod(grid), grid)

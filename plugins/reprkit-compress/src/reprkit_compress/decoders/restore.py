@@ -64,6 +64,10 @@ class RestoreDecoder(Decoder):
         if height % scale or length % scale:
             raise BuildError(f"decoder restore: scale={scale} does not divide images of {height} x {length}")
         self.scale, self.in_dim, self.cells = scale, channels, (height // scale, length // scale)
+        # A code with other tokens than cells is resampled to them, so the picture's size cannot follow its grid.
+        self.fixed = tokens is not None and tokens != math.prod(self.cells)
+        if self.fixed:
+            self.provides = self.provides - {"any_size"}
         self.head = Head(channels, channels, field=field, likelihood=likelihood, scale=spread)
         if self.head.linear.weight.shape == (channels, channels):
             nn.init.eye_(self.head.linear.weight)
@@ -77,7 +81,7 @@ class RestoreDecoder(Decoder):
         if features is None:
             raise BuildError("decoder restore needs a code, and there is none")
         features = zero_invalid_tokens(features)
-        grid = features.grid if features.positions is None else None
+        grid = features.grid if features.positions is None and not self.fixed else None
         if grid is None or len(grid) != 2 or math.prod(grid) != features.x.shape[1]:
             grid = self.cells
         x, _ = align(features, math.prod(grid), grid)

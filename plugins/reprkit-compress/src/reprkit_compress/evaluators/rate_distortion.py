@@ -14,7 +14,7 @@ from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches
 from reprkit.interfaces import require
 from reprkit.models.pictures import compress_picture, decompress_picture, payload_size
-from reprkit.registry.constraints import CountOrZero, strictly_ascending
+from reprkit.registry.constraints import CountOrZero, Positive, strictly_ascending
 from reprkit.reporting.figures import Curves, Images
 from reprkit.utils.progress import track_progress
 from reprkit_compress.evaluators.curves import Point, codec_points, psnr_at
@@ -57,7 +57,7 @@ class RateDistortion(Evaluator):
         qualities: Qualities = (2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 86, 91, 95),
         *,
         codecs: tuple[str, ...] = CODECS,
-        rates: tuple[float, ...] = (),
+        rates: tuple[Positive, ...] = (),
         examples: CountOrZero = 3,
     ) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -163,8 +164,9 @@ class Codec(Latent):
 
 def _rows(layout: Features | Code) -> int:
     """Return the number of rows of pixels."""
-    grid = layout.grid
-    return grid[0] if grid is not None and len(grid) == 2 else 1
+    grid, tokens = layout.grid, (layout.x if isinstance(layout, Features) else layout.z).shape[1]
+    whole = grid is not None and len(grid) == 2 and layout.positions is None and math.prod(grid) == tokens
+    return grid[0] if grid is not None and whole else 1
 
 
 class Jpeg(Codec):
