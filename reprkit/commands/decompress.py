@@ -30,9 +30,9 @@ def command(
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Decode a file of reprkit compress; compressed sound and text give files again, such as back.wav.
+    """Decode a file of reprkit compress.
 
-    Only the model that wrote it reads it.
+    Compressed sound and text give files again, such as back.wav. Only the model that wrote it reads it.
     """
     from reprkit.commands.streams import decompress_streams
     from reprkit.data.formats.example_files import check_target, write_examples
