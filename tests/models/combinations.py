@@ -128,15 +128,16 @@ def pairs(rows) -> set[tuple[int, str, int, str]]:
     }
 
 
-def cover(rows) -> list[tuple[str, ...]]:
-    """Return few of the rows that together contain every pair of parts: greedily the row with the most new pairs.
+def cover(rows, chosen=()) -> list[tuple[str, ...]]:
+    """Return few of the rows that, with those chosen before, contain every pair of parts: greedily the row with the most new pairs.
 
     Since the parts constrain each other, a cover that is built part by part (allpairspy) would miss pairs.
     """
-    held = {row: pairs([row]) for row in rows}
-    missing, chosen = pairs(rows), []
+    bits = {pair: 1 << place for place, pair in enumerate(sorted(pairs(rows)))}
+    held = {row: sum(bits[pair] for pair in pairs([row])) for row in rows}  # sets of pairs as whole numbers
+    missing, found = sum(bits.values()) & ~sum(bits[pair] for pair in pairs(chosen)), []
     while missing:
-        best = max(rows, key=lambda row: len(held[row] & missing))
-        chosen.append(best)
-        missing -= held[best]
-    return chosen
+        best = max(rows, key=lambda row: (held[row] & missing).bit_count())
+        found.append(best)
+        missing &= ~held[best]
+    return found
