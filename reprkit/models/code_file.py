@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reprkit.errors import CompressionError
-from reprkit.models.code_header import encode_varint
 from reprkit.utils.atomic_files import explain_os_error, write_bytes
+from reprkit.utils.varints import ByteReader, encode_bytes, encode_varint
 
 MAGIC = b"rkcodes1"
 _MAX_NAME = 4096  # bytes
-_MAX_VARINT = 9  # bytes of a number below 2**63
 
 
 def write_code_file(path: str | Path, strings: Sequence[bytes], names: Sequence[str] | None = None) -> Path:
@@ -35,13 +34,8 @@ def write_code_file(path: str | Path, strings: Sequence[bytes], names: Sequence[
     listed = [""] * len(strings) if names is None else list(names)
     body = bytearray(MAGIC) + encode_varint(len(strings))
     for name, string in zip(listed, strings, strict=True):
-        encoded = name.encode()[:_MAX_NAME]
-        body += encode_varint(len(encoded)) + encoded + encode_varint(len(string)) + string
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return write_bytes(path, bytes(body))
-    except OSError as error:
-        raise CompressionError(f"cannot write {path}: {explain_os_error(error)}") from error
+        body += encode_name(name) + encode_bytes(string)
+    return write_content(path, bytes(body))
 
 
 def read_code_file(path: str | Path) -> tuple[list[bytes], list[str]]:
@@ -50,47 +44,51 @@ def read_code_file(path: str | Path) -> tuple[list[bytes], list[str]]:
     Raises:
         CompressionError: no such file, another kind of file, or a damaged one.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise CompressionError(f"cannot read {path}: {explain_os_error(error)}") from error
+    content = read_content(path)
     if not content.startswith(MAGIC):
         raise CompressionError(f"{path} is no file of compressed examples: reprkit compress writes one")
-    reader = FileReader(content, len(MAGIC), str(path))
+    reader = ByteReader(content, str(path), len(MAGIC))
     strings, names = [], []
-    for _ in range(reader.varint()):
-        names.append(reader.take(reader.varint()).decode("utf-8", "replace"))
-        strings.append(reader.take(reader.varint()))
+    for _ in range(reader.varint()):  # each takes at least two bytes, so a wrong count ends at the file's end
+        names.append(read_name(reader))
+        strings.append(reader.byte_string())
     reader.check_end()
     return strings, names
 
 
-class FileReader:
-    """A position in the file's content; each example takes at least two bytes, so a wrong count ends at the file's end."""
+# ------------------------------------------------------------------ what all files of compressed data share
 
-    def __init__(self, content: bytes, place: int, where: str) -> None:
-        self.content, self.place, self.where = content, place, where
 
-    def take(self, size: int) -> bytes:
-        """Return the next bytes."""
-        if size > len(self.content) - self.place:
-            raise CompressionError(f"{self.where} is damaged or cut short")
-        self.place += size
-        return self.content[self.place - size : self.place]
+def write_content(path: str | Path, content: bytes) -> Path:
+    """Write a file of compressed data, atomically; missing folders are created.
 
-    def varint(self) -> int:
-        """Return the next whole number."""
-        value = 0
-        for index in range(_MAX_VARINT):
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << (7 * index)
-            if byte < 0x80:
-                return value
-        raise CompressionError(f"{self.where} is damaged: a number in it is too long")
+    Raises:
+        CompressionError: it cannot be written.
+    """
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return write_bytes(path, content)
+    except OSError as error:
+        raise CompressionError(f"cannot write {path}: {explain_os_error(error)}") from error
 
-    def check_end(self) -> None:
-        """Check that nothing is left."""
-        if self.place != len(self.content):
-            raise CompressionError(
-                f"{self.where} is damaged: {len(self.content) - self.place} bytes follow the last example"
-            )
+
+def read_content(path: str | Path) -> bytes:
+    """Read a file of compressed data.
+
+    Raises:
+        CompressionError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CompressionError(f"cannot read {path}: {explain_os_error(error)}") from error
+
+
+def encode_name(name: str) -> bytes:
+    """Encode the name of an example or file; a longer one is cut to 4,096 bytes."""
+    return encode_bytes(name.encode()[:_MAX_NAME])
+
+
+def read_name(reader: ByteReader) -> str:
+    """Return the next name."""
+    return reader.byte_string().decode("utf-8", "replace")

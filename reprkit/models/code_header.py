@@ -6,7 +6,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from reprkit.data.padding import pad_to_length
 from reprkit.errors import CompressionError, DataError
 from reprkit.models.coding_prior import CodingPrior
 from reprkit.types import Code
+from reprkit.utils.varints import ByteReader, encode_varint
 
 if TYPE_CHECKING:
     from reprkit.interfaces import Latent
@@ -88,15 +89,6 @@ class CodeLayout:
     slots: int | None = None  # where not all are written
 
 
-def encode_varint(number: int) -> bytes:
-    """Encode a whole number from 0 in bytes of 7 bits, the lowest first (LEB128)."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*out, number])
-
-
 def layout_to_bytes(code: Code, row: int, prior: CodingPrior | None, slots: int | None = None) -> bytes:
     """Return the layout of one example's code, and the fingerprint of its prior.
 
@@ -140,49 +132,8 @@ def layout_to_bytes(code: Code, row: int, prior: CodingPrior | None, slots: int 
     return bytes([flags]) + encode_varint(tokens) + fields
 
 
-class HeaderReader:
-    """Reads a string from its first factor on; every error names the string."""
-
-    def __init__(self, string: bytes, where: str) -> None:
-        self._string, self._where, self._position = string, where, _BODY
-
-    @property
-    def size(self) -> int:
-        """Number of bytes of the string."""
-        return len(self._string)
-
-    def refuse(self, reason: str) -> NoReturn:
-        """Raise the error for a string whose header cannot be true."""
-        raise CompressionError(f"{self._where} is damaged: {reason}")
-
-    def take(self, count: int) -> bytes:
-        """Return the next bytes."""
-        end = self._position + count
-        if end > len(self._string):
-            raise CompressionError(f"{self._where} is damaged: it ends before its last symbol")
-        taken, self._position = self._string[self._position : end], end
-        return taken
-
-    def varint(self) -> int:
-        """Return the next whole number."""
-        number = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            number |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return number
-            if shift > 63:
-                self.refuse("a number in its header has more than 64 bits")
-
-    def check_end(self) -> None:
-        """Check that nothing is left."""
-        if self._position != len(self._string):
-            raise CompressionError(f"{self._where} is damaged: it goes on after its last symbol")
-
-
-def open_string(string: bytes, number: int, model_fingerprint: bytes, version: int = VERSION) -> HeaderReader:
-    """Check version, checksum and fingerprint; return the reader of the rest.
+def open_string(string: bytes, number: int, model_fingerprint: bytes, version: int = VERSION) -> ByteReader:
+    """Check version, checksum and fingerprint; return the reader of the rest, from the first factor on.
 
     Raises:
         CompressionError: the string is damaged, or of another model or version of the format.
@@ -207,12 +158,10 @@ def open_string(string: bytes, number: int, model_fingerprint: bytes, version: i
             f"{where} was written with another model, or with this one before its weights or tables changed: "
             "read it with the model that wrote it (model.save keeps that one)"
         )
-    return HeaderReader(string, where)
+    return ByteReader(string, where, _BODY)
 
 
-def read_layout(
-    reader: HeaderReader, factor: str, prior: CodingPrior | None, limit: TokenLimit
-) -> CodeLayout:
+def read_layout(reader: ByteReader, factor: str, prior: CodingPrior | None, limit: TokenLimit) -> CodeLayout:
     """Invert ``layout_to_bytes``.
 
     Raises:

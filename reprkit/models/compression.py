@@ -20,10 +20,8 @@ from torch import Tensor
 
 from reprkit.errors import BuildError, DataError, PartArgumentError, nearest
 from reprkit.models.code_header import (
-    HeaderReader,
     TokenLimit,
     close_string,
-    encode_varint,
     join_layouts,
     layout_to_bytes,
     open_string,
@@ -35,6 +33,7 @@ from reprkit.models.priors import code_length
 from reprkit.models.symbol_coding import codes_data, compress_symbols, decompress_symbols
 from reprkit.types import Batch, Code, Codes
 from reprkit.utils.modes import eval_mode
+from reprkit.utils.varints import ByteReader, encode_bytes
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -119,7 +118,7 @@ def join_payloads(
         prior = (coding or {}).get(name)
         for row, (body, payload) in enumerate(zip(bodies, written, strict=True)):
             body += layout_to_bytes(codes[name], row, prior, (slots or {}).get(name))
-            body += encode_varint(len(payload)) + payload
+            body += encode_bytes(payload)
     return [bytes(body) for body in bodies]
 
 
@@ -153,7 +152,7 @@ def decompress(model: Model, strings: Sequence[bytes], *, priors: Priors = None)
 
 
 def read_bodies(
-    model: Model, readers: Sequence[HeaderReader], coding: Mapping[str, CodingPrior] | None = None
+    model: Model, readers: Sequence[ByteReader], coding: Mapping[str, CodingPrior] | None = None
 ) -> Codes:
     """Invert ``write_bodies``: return the codes at the readers' positions as one batch.
 
@@ -168,13 +167,13 @@ def read_bodies(
             layouts, payloads = [], []
             for reader in readers:
                 layouts.append(read_layout(reader, name, prior, limit))
-                payloads.append(reader.take(reader.varint()))
+                payloads.append(reader.byte_string())
             like = join_layouts(layouts, name, factor.latent, model, limit)
             codes[name] = (factor.latent if prior is None else prior).read(payloads, like)
     return Codes(codes)
 
 
-def skip_body(model: Model, reader: HeaderReader) -> int:
+def skip_body(model: Model, reader: ByteReader) -> int:
     """Pass over one example's code; return the bytes of its payloads.
 
     Raises:
@@ -183,7 +182,7 @@ def skip_body(model: Model, reader: HeaderReader) -> int:
     size = 0
     for name in model.factors:
         read_layout(reader, name, None, _token_limit(model, name))
-        size += len(reader.take(reader.varint()))
+        size += len(reader.byte_string())
     return size
 
 

@@ -23,11 +23,10 @@ from torch import Tensor
 
 from reprkit.data.raw_files import form_reader, list_files
 from reprkit.errors import BuildError, CompressionError
-from reprkit.models.code_file import FileReader
-from reprkit.models.code_header import encode_varint
+from reprkit.models.code_file import encode_name, read_content, read_name, write_content
 from reprkit.models.symbol_coding import codes_data
 from reprkit.types import Code, Codes
-from reprkit.utils.atomic_files import explain_os_error, write_bytes
+from reprkit.utils.varints import ByteReader, encode_bytes, encode_varint
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset, Piece
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 MAGIC = b"rkstream1"
 STEPS, MARGIN = 640, 64  # of a piece, and of what is read before and after it
-_MAX_NAME = 4096  # bytes
 
 
 @dataclass
@@ -225,18 +223,10 @@ def write_streams(path: str | Path, streams: Sequence[Stream]) -> Path:
     """
     body = bytearray(encode_varint(len(streams)))
     for stream in streams:
-        name = stream.name.encode()[:_MAX_NAME]
-        body += (
-            encode_varint(len(name)) + name + encode_varint(stream.units) + encode_varint(len(stream.steps))
-        )
+        body += encode_name(stream.name) + encode_varint(stream.units) + encode_varint(len(stream.steps))
         for steps, string in zip(stream.steps, stream.strings, strict=True):
-            body += encode_varint(steps) + encode_varint(len(string)) + string
-    content = MAGIC + zlib.crc32(body).to_bytes(4, "little") + bytes(body)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return write_bytes(path, content)
-    except OSError as error:
-        raise CompressionError(f"cannot write {path}: {explain_os_error(error)}") from error
+            body += encode_varint(steps) + encode_bytes(string)
+    return write_content(path, MAGIC + zlib.crc32(body).to_bytes(4, "little") + bytes(body))
 
 
 def is_stream_file(path: str | Path) -> bool:
@@ -254,21 +244,18 @@ def read_streams(path: str | Path) -> list[Stream]:
     Raises:
         CompressionError: it cannot be read, is of another kind, or damaged.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise CompressionError(f"cannot read {path}: {explain_os_error(error)}") from error
+    content = read_content(path)
     start = len(MAGIC) + 4
     checksum = int.from_bytes(content[len(MAGIC) : start], "little")
     if not content.startswith(MAGIC) or zlib.crc32(content[start:]) != checksum:
         raise CompressionError(f"{path} is damaged, or no file of compressed streams")
-    reader = FileReader(content, start, str(path))
+    reader = ByteReader(content, str(path), start)
     streams = []
     for _ in range(reader.varint()):
-        stream = Stream(reader.take(reader.varint()).decode("utf-8", "replace"), reader.varint())
+        stream = Stream(read_name(reader), reader.varint())
         for _ in range(reader.varint()):
             stream.steps.append(reader.varint())
-            stream.strings.append(reader.take(reader.varint()))
+            stream.strings.append(reader.byte_string())
         streams.append(stream)
     reader.check_end()
     return streams

@@ -22,12 +22,13 @@ from torch import Tensor
 from reprkit.data.raw_input import read_picture
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError, DataError
-from reprkit.models.code_header import PICTURE_VERSION, close_string, encode_varint, open_string
+from reprkit.models.code_header import PICTURE_VERSION, close_string, open_string
 from reprkit.models.compression import check_writes, read_bodies, skip_body, write_bodies
 from reprkit.models.exchange import values_to
 from reprkit.models.fingerprints import fingerprint
 from reprkit.models.grid import from_tokens
 from reprkit.models.isolation import isolate
+from reprkit.utils.varints import encode_varint
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model

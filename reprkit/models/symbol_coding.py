@@ -23,7 +23,7 @@ from torch import Tensor
 
 from reprkit.data.checks import check_batch
 from reprkit.errors import BuildError, CompressionError
-from reprkit.models.code_header import close_string, encode_varint, open_string
+from reprkit.models.code_header import close_string, open_string
 from reprkit.models.fingerprints import fingerprint
 from reprkit.models.priors import check_causal
 from reprkit.types import Batch
@@ -31,6 +31,7 @@ from reprkit.utils.adaptive_counts import ORDERS, AdaptiveCounts
 from reprkit.utils.exact_probabilities import logits_to_edges
 from reprkit.utils.modes import eval_mode
 from reprkit.utils.symbol_coder import Coder, Integers
+from reprkit.utils.varints import encode_bytes, encode_varint
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -121,7 +122,7 @@ def _write(model: Model, symbols: Integers, adapt: bool) -> bytes:
     coder.push(lefts, probabilities)
     payload = coder.to_bytes()
     header = encode_varint(len(symbols)) + encode_varint(streams) + bytes([orders]) + _checksum(symbols)
-    return header + encode_varint(len(payload)) + payload + bytes(_padding(len(symbols), len(payload)))
+    return header + encode_bytes(payload) + bytes(_padding(len(symbols), len(payload)))
 
 
 def _read(model: Model, string: bytes, number: int, start: bytes) -> Integers:
@@ -133,7 +134,7 @@ def _read(model: Model, string: bytes, number: int, start: bytes) -> Integers:
     if orders not in (0, ORDERS):
         reader.refuse(f"it claims counts of order {orders}, and this reprkit has {ORDERS}")
     checksum = reader.take(4)
-    payload = reader.take(reader.varint())
+    payload = reader.byte_string()
     reader.take(_padding(count, len(payload)))
     reader.check_end()
     coder, columns = Coder(payload), _to_columns(np.zeros(count, np.int64), streams)

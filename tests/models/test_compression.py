@@ -9,7 +9,7 @@ import torch
 import reprkit as rk
 from reprkit.data import CodesOf, Field, Signature, Tensors
 from reprkit.errors import BuildError, CompressionError, DataError, PartArgumentError
-from reprkit.models.code_header import close_string, encode_varint
+from reprkit.models.code_header import close_string
 from reprkit.models.coding_prior import CodingPrior
 from reprkit.models.fingerprints import fingerprint
 from reprkit.models.priors import code_to_batch, log_prob
@@ -17,6 +17,7 @@ from reprkit.testing.sample_data import SEQUENCES, random_batch
 from reprkit.testing.small import small_references
 from reprkit.types import Code, Codes
 from reprkit.utils import symbol_coder
+from reprkit.utils.varints import encode_varint
 
 DISCRETE = [each for each in small_references("latent") if rk.create("latent", each).vocab is not None]
 

@@ -11,11 +11,12 @@ import reprkit as rk
 from reprkit.data import Field, Signature
 from reprkit.decoders.head import Head
 from reprkit.errors import BuildError, CompressionError, DataError, PartArgumentError
-from reprkit.models.code_header import PICTURE_VERSION, close_string, encode_varint
+from reprkit.models.code_header import PICTURE_VERSION, close_string
 from reprkit.models.fingerprints import fingerprint
 from reprkit.models.pictures import compress_picture, decompress_picture, payload_size
 from reprkit.testing.sample_data import VECTORS
 from reprkit.types import Features
+from reprkit.utils.varints import encode_varint
 
 COLOR = Signature({"x": Field(kind="image", shape=(8, 8, 3), range=(0.0, 1.0))})
 
