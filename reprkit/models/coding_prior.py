@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from reprkit.models.fingerprints import module_fingerprint
 from reprkit.models.priors import prior_of_codes
 from reprkit.types import Code
 from reprkit.utils.modes import eval_mode
-from reprkit.utils.symbol_coder import Coder, to_edges
+from reprkit.utils.symbol_coder import Coder, Integers, to_edges
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -56,8 +55,8 @@ class CodingPrior:
             lefts, probabilities = [], []
             for symbol in symbols:
                 edges = steps.next_edges()
-                lefts.append(edges[symbol])
-                probabilities.append(edges[symbol + 1] - edges[symbol])
+                lefts.append(int(edges[symbol]))
+                probabilities.append(int(edges[symbol + 1] - edges[symbol]))
                 steps.add(symbol)
             coder.push(lefts, probabilities)
             strings.append(coder.to_bytes())
@@ -77,11 +76,8 @@ class CodingPrior:
             count = indices[row, valid].numel()
             steps, coder, symbols = _Steps(self.model, count), Coder(string), []
             for _ in range(count):
-                edges = steps.next_edges()
-                symbol = bisect_right(edges, coder.peek()) - 1
-                coder.pop(edges[symbol], edges[symbol + 1] - edges[symbol])
-                symbols.append(symbol)
-                steps.add(symbol)
+                symbols.append(coder.pop_symbol(steps.next_edges()))
+                steps.add(symbols[-1])
             if not coder.empty:
                 raise CompressionError(
                     f"string {row} does not end where its symbols end: the prior's probabilities differ from those of the writer "
@@ -106,12 +102,12 @@ class _Steps:
             self._state = self._decoder.start(None, size=1, length=length) if length else None
         self._previous: Tensor | None = None
 
-    def next_edges(self) -> list[int]:
+    def next_edges(self) -> Integers:
         """Return the cumulative probabilities of the next symbol (v + 1)."""
         with eval_mode(self._prior):
             step, self._state = self._decoder.step(self._previous, self._state)
         logits = step.params["logits"].double().cpu().flatten()
-        return to_edges(logits.softmax(0).numpy()).tolist()
+        return to_edges(logits.softmax(0).numpy())
 
     def add(self, symbol: int) -> None:
         """Set the symbol at this step."""

@@ -143,10 +143,7 @@ def _read(model: Model, string: bytes, number: int, start: bytes) -> Integers:
     for column, active in zip(columns, _active(count, streams), strict=True):
         assert edges is not None
         for stream in range(active):
-            row = edges[stream]
-            symbol = int(row.searchsorted(coder.peek(), "right")) - 1
-            coder.pop(int(row[symbol]), int(row[symbol + 1] - row[symbol]))
-            column[stream] = symbol
+            column[stream] = coder.pop_symbol(edges[stream])
         edges = steps.send(column)
     symbols = np.ascontiguousarray(columns.T).reshape(-1)[:count]
     if not coder.empty or _checksum(symbols) != checksum:

@@ -132,7 +132,7 @@ class Coder:
     """A stack of symbols: the last one that was pushed is popped first."""
 
     def __init__(self, string: bytes = b"") -> None:
-        words = np.frombuffer(string + bytes(-len(string) % 4), "<u4").tolist()
+        words = _to_words(string).tolist()
         self.state = 0
         self.words: list[int] = words
         for _ in range(min(2, len(words))):
@@ -158,6 +158,30 @@ class Coder:
         self.state = (self.state >> PRECISION) * probability + self.peek() - left
         if self.words and self.state <= _WORD:
             self.state = self.state << 32 | self.words.pop()
+
+    def push_column(self, symbols: Integers, edges: Integers) -> None:
+        """Push symbols (t) under one table, whose cumulative probabilities are ``edges`` (v + 1)."""
+        self.push(edges[symbols].tolist(), np.diff(edges)[symbols].tolist())
+
+    def pop_symbol(self, edges: Integers) -> int:
+        """Pop one symbol under the table of ``edges`` (v + 1)."""
+        symbol = int(edges.searchsorted(self.peek(), "right")) - 1
+        self.pop(int(edges[symbol]), int(edges[symbol + 1] - edges[symbol]))
+        return symbol
+
+    def pop_column(self, count: int, edges: Integers) -> Integers:
+        """Pop ``count`` symbols (t) under the table of ``edges`` (v + 1); faster than one by one."""
+        bounds, symbols = edges.tolist(), np.empty(count, np.int64)
+        # The symbol of each multiple of 2^8: few steps are left to the symbol itself.
+        starts = (np.searchsorted(edges, np.arange(0, 2**PRECISION, 2**8), side="right") - 1).tolist()
+        for place in range(count):
+            quantile = self.peek()
+            symbol = starts[quantile >> 8]
+            while bounds[symbol + 1] <= quantile:
+                symbol += 1
+            self.pop(bounds[symbol], bounds[symbol + 1] - bounds[symbol])
+            symbols[place] = symbol
+        return symbols
 
     @property
     def empty(self) -> bool:
@@ -190,24 +214,13 @@ class PlainColumnCoder:
         """Encode the columns as one string."""
         coder = Coder()
         for column, edges in zip(reversed(columns), reversed(self._edges), strict=True):
-            coder.push(edges[column].tolist(), np.diff(edges)[column].tolist())
+            coder.push_column(column, edges)
         return coder.to_bytes()
 
     def decode(self, string: bytes, count: int) -> list[Integers]:
         """Decode columns of ``count`` symbols."""
-        coder, columns = Coder(string), []
-        for edges in self._edges:
-            bounds, column = edges.tolist(), np.empty(count, np.int64)
-            # The symbol of each multiple of 2^8: few steps are left to the symbol itself.
-            starts = (np.searchsorted(edges, np.arange(0, 2**PRECISION, 2**8), side="right") - 1).tolist()
-            for position in range(count):
-                quantile = coder.peek()
-                symbol = starts[quantile >> 8]
-                while bounds[symbol + 1] <= quantile:
-                    symbol += 1
-                coder.pop(bounds[symbol], bounds[symbol + 1] - bounds[symbol])
-                column[position] = symbol
-            columns.append(column)
+        coder = Coder(string)
+        columns = [coder.pop_column(count, edges) for edges in self._edges]
         _check_end(coder.empty)
         return columns
 
@@ -216,26 +229,19 @@ class FastColumnCoder:
     """The coder of the package constriction."""
 
     def __init__(self, tables: Sequence[Integers]) -> None:
-        from constriction import stream
-
-        self._new = stream.stack.AnsCoder
-        # Float64 holds the whole numbers exactly, so that constriction's rounding is that of frequencies_to_edges.
-        self._models = [
-            None if len(table) == 1 else stream.model.Categorical(table.astype(np.float64), perfect=False)
-            for table in tables
-        ]
+        self._models = [None if len(table) == 1 else fast_table(table) for table in tables]
 
     def encode(self, columns: Sequence[Integers]) -> bytes:
         """Encode the columns as one string."""
-        coder = self._new()
+        coder = fast_coder()
         for column, model in zip(reversed(columns), reversed(self._models), strict=True):
             if model is not None and len(column):
                 coder.encode_reverse(column.astype(np.int32), model)
-        return coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+        return fast_to_bytes(coder)
 
     def decode(self, string: bytes, count: int) -> list[Integers]:
         """Decode columns of ``count`` symbols."""
-        coder: Any = self._new(np.frombuffer(string + bytes(-len(string) % 4), "<u4").astype(np.uint32))
+        coder = fast_coder(string)
         columns = [
             np.zeros(count, np.int64)
             if model is None or not count
@@ -244,6 +250,38 @@ class FastColumnCoder:
         ]
         _check_end(coder.is_empty())
         return columns
+
+
+def _to_words(string: bytes) -> NDArray[np.uint32]:
+    """Return the words of a string.
+
+    Raises:
+        CompressionError: it ends with a zero byte, which no writer leaves.
+    """
+    if string.endswith(b"\0"):
+        raise CompressionError("the string ends with a zero byte, so it is damaged")
+    return np.frombuffer(string + bytes(-len(string) % 4), "<u4").astype(np.uint32)
+
+
+def fast_coder(string: bytes = b"") -> Any:
+    """Return constriction's coder of a string, as ``Coder``."""
+    from constriction import stream
+
+    return stream.stack.AnsCoder(_to_words(string))
+
+
+def fast_table(table: Integers) -> Any:
+    """Return constriction's model of a table of frequencies (v)."""
+    from constriction import stream
+
+    # Float64 holds the whole numbers exactly, so that constriction's rounding is that of frequencies_to_edges.
+    return stream.model.Categorical(np.asarray(table, np.float64), perfect=False)
+
+
+def fast_to_bytes(coder: Any) -> bytes:
+    """Return the string of constriction's coder."""
+    string: bytes = coder.get_compressed().astype("<u4").tobytes()
+    return string.rstrip(b"\0")
 
 
 def _check_end(empty: bool) -> None:

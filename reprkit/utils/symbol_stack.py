@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reprkit.errors import CompressionError
 from reprkit.utils.symbol_coder import (
-    PRECISION,
     Coder,
     Integers,
+    fast_coder,
     fast_coder_agrees,
+    fast_table,
+    fast_to_bytes,
     frequencies_to_edges,
 )
 
@@ -60,23 +60,11 @@ class PlainStack:
 
     def push(self, symbols: Integers, table: Integers) -> None:
         """Push symbols (t) under one table (v)."""
-        edges = frequencies_to_edges(table)
-        self._coder.push(edges[symbols].tolist(), np.diff(edges)[symbols].tolist())
+        self._coder.push_column(symbols, frequencies_to_edges(table))
 
     def pop(self, count: int, table: Integers) -> Integers:
         """Pop ``count`` symbols (t) under one table (v)."""
-        edges = frequencies_to_edges(table)
-        bounds, symbols = edges.tolist(), np.empty(count, np.int64)
-        # The symbol of each multiple of 2^8: few steps are left to the symbol itself.
-        starts = (np.searchsorted(edges, np.arange(0, 2**PRECISION, 2**8), side="right") - 1).tolist()
-        for place in range(count):
-            quantile = self._coder.peek()
-            symbol = starts[quantile >> 8]
-            while bounds[symbol + 1] <= quantile:
-                symbol += 1
-            self._coder.pop(bounds[symbol], bounds[symbol + 1] - bounds[symbol])
-            symbols[place] = symbol
-        return symbols
+        return self._coder.pop_column(count, frequencies_to_edges(table))
 
     def push_each(self, symbols: Integers, tables: Integers, rows: Integers) -> None:
         """Push symbols (t), each under the table (k v) of its row (t)."""
@@ -87,13 +75,7 @@ class PlainStack:
     def pop_each(self, tables: Integers, rows: Integers) -> Integers:
         """Pop a symbol (t) for each row (t) of the tables (k v)."""
         edges = frequencies_to_edges(tables)
-        symbols = np.empty(len(rows), np.int64)
-        for place, row in enumerate(rows):
-            own = edges[row]
-            symbol = int(np.searchsorted(own, self._coder.peek(), side="right")) - 1
-            self._coder.pop(int(own[symbol]), int(own[symbol + 1] - own[symbol]))
-            symbols[place] = symbol
-        return symbols
+        return np.array([self._coder.pop_symbol(edges[row]) for row in rows], np.int64)
 
     def empty(self) -> bool:
         """Whether no symbol is left."""
@@ -108,43 +90,35 @@ class FastStack:
     """The stack of the package constriction."""
 
     def __init__(self, string: bytes = b"") -> None:
-        if string.endswith(b"\0"):  # no writer ends with one
-            raise CompressionError("the string ends with a zero byte, so it is damaged")
+        self._coder = fast_coder(string)
         from constriction import stream
 
-        self._categorical: Any = stream.model.Categorical
-        words: NDArray[np.uint32] = np.frombuffer(string + bytes(-len(string) % 4), "<u4").astype(np.uint32)
-        self._coder: Any = stream.stack.AnsCoder(words)
-
-    def _model(self, table: Integers) -> Any:
-        # Float64 holds the whole numbers exactly, so that constriction's rounding is that of frequencies_to_edges.
-        return self._categorical(np.asarray(table, np.float64), perfect=False)
+        self._tables: Any = stream.model.Categorical(perfect=False)  # a table for each symbol
 
     def push(self, symbols: Integers, table: Integers) -> None:
         """Push symbols (t) under one table (v)."""
         if len(table) > 1 and len(symbols):
-            self._coder.encode_reverse(symbols.astype(np.int32), self._model(table))
+            self._coder.encode_reverse(symbols.astype(np.int32), fast_table(table))
 
     def pop(self, count: int, table: Integers) -> Integers:
         """Pop ``count`` symbols (t) under one table (v)."""
         if len(table) == 1 or not count:
             return np.zeros(count, np.int64)
-        return self._coder.decode(self._model(table), count).astype(np.int64)
+        return self._coder.decode(fast_table(table), count).astype(np.int64)
 
     def push_each(self, symbols: Integers, tables: Integers, rows: Integers) -> None:
         """Push symbols (t), each under the table (k v) of its row (t)."""
-        family = self._categorical(perfect=False)
         for start in reversed(range(0, len(rows), _CHUNK)):
             part = slice(start, start + _CHUNK)
             own = np.asarray(tables[rows[part]], np.float64)
-            self._coder.encode_reverse(symbols[part].astype(np.int32), family, own)
+            self._coder.encode_reverse(symbols[part].astype(np.int32), self._tables, own)
 
     def pop_each(self, tables: Integers, rows: Integers) -> Integers:
         """Pop a symbol (t) for each row (t) of the tables (k v)."""
-        family, symbols = self._categorical(perfect=False), np.empty(len(rows), np.int64)
+        symbols = np.empty(len(rows), np.int64)
         for start in range(0, len(rows), _CHUNK):
             part = slice(start, start + _CHUNK)
-            symbols[part] = self._coder.decode(family, np.asarray(tables[rows[part]], np.float64))
+            symbols[part] = self._coder.decode(self._tables, np.asarray(tables[rows[part]], np.float64))
         return symbols
 
     def empty(self) -> bool:
@@ -153,4 +127,4 @@ class FastStack:
 
     def to_bytes(self) -> bytes:
         """Return the string."""
-        return self._coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+        return fast_to_bytes(self._coder)

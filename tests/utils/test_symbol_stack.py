@@ -5,7 +5,7 @@ import pytest
 
 import reprkit.utils.symbol_stack as module
 from reprkit.errors import CompressionError
-from reprkit.utils.symbol_coder import encode_symbols, to_frequencies
+from reprkit.utils.symbol_coder import decode_symbols, encode_symbols, to_frequencies
 from reprkit.utils.symbol_stack import FastStack, PlainStack, open_stack
 
 GENERATOR = np.random.default_rng(0)
@@ -56,6 +56,9 @@ def test_bytes_left_are_noticed(kind):
     assert not stack.empty()
 
 
-def test_a_string_with_a_zero_at_its_end_is_damaged():
-    with pytest.raises(CompressionError, match="damaged"):
-        FastStack(b"abcd\0\0\0\0")
+def test_a_string_with_a_zero_at_its_end_is_damaged(kind):
+    for string in (b"abcd\0\0\0\0", b"abc\0"):
+        with pytest.raises(CompressionError, match="damaged"):
+            kind(string)
+        with pytest.raises(CompressionError, match="damaged"):
+            decode_symbols([string], [2], (21,), TABLES[:1])
