@@ -42,7 +42,9 @@ def command(
 
     if is_stream_file(file):
         streams = read_streams(file)
-        decompress_streams(load_model(model, device), streams, out, overwrite=overwrite, json=json)
+        loaded = load_model(model, device)
+        loaded.get_output(output)  # the only one; another name is refused
+        decompress_streams(loaded, streams, out, overwrite=overwrite, json=json)
         return
     strings, names = read_code_file(file)
     loaded = load_model(model, device)

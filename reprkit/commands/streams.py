@@ -41,11 +41,13 @@ def decompress_streams(
 ) -> None:
     """Decode compressed files: one to the file ``out``, several into the folder ``out``, under their names."""
     from reprkit.commands.output import emit_files
+    from reprkit.data.formats.example_files import check_names
     from reprkit.models.file_streams import decompress_file
 
     targets = [out]
     if not out.suffix:
-        names = [Path(stream.name).name for stream in streams]
+        names = [stream.name for stream in streams]
+        check_names(out, [name for name in names if name])
         if len(set(names)) < len(names):
             names = [f"{number:05d}-{name}" for number, name in enumerate(names)]
         targets = [out / (name or f"{number:05d}") for number, name in enumerate(names)]

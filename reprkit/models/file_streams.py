@@ -78,14 +78,10 @@ def compress_file(model: Model, path: Path, *, slots: int | None = None) -> Stre
         DataError: the file cannot be read.
     """
     reader, stream = _require_reader(model), Stream(path.name)
-    if codes_data(model):
-        for piece in reader.read_pieces(path, _input(model), None, 0):
-            stream.strings += model.compress({"x": piece.values.unsqueeze(0)}, slots=slots)
-            stream.steps.append(piece.steps)
-            stream.units += piece.units
-        return stream
-    for piece in reader.read_pieces(path, _input(model), STEPS, MARGIN):
-        stream.strings += model.compress(_encode_piece(model, piece), slots=slots)
+    whole = codes_data(model)  # any length at once
+    for piece in reader.read_pieces(path, _input(model), *((None, 0) if whole else (STEPS, MARGIN))):
+        coded = {"x": piece.values.unsqueeze(0)} if whole else _encode_piece(model, piece)
+        stream.strings += model.compress(coded, slots=slots)
         stream.steps.append(piece.steps)
         stream.units += piece.units
     return stream

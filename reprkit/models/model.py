@@ -784,7 +784,8 @@ class Model(nn.Module):
         if self.signature is not None:
             dtype = next((parameter.dtype for parameter in self.parameters()), torch.float32)
             signature = self.signature.any_length() if any_length else self.signature
-            if any_length and all("any_size" in factor.encoder.provides for factor in self.factors.values()):
+            encoders = [factor.encoder for factor in self.factors.values()]
+            if any_length and encoders and all("any_size" in each.provides for each in encoders):
                 signature = signature.sized_as(batch)
             check_batch(batch, signature, dtype=dtype, values=values, fields=fields)
 

@@ -47,6 +47,14 @@ def padded_symbols():
 # ------------------------------------------------------------------ values
 
 
+def test_images_of_another_size_are_refused_without_an_encoder():
+    decoder = "transformer(width=8, depth=1, heads=2, causal=True)"
+    model = rk.build(data=IMAGES, decoder=decoder, objective="autoregressive").eval()
+    height, width, channels = IMAGES["x"].shape
+    with pytest.raises(DataError, match="has shape"):
+        model.score({"x": torch.rand(2, 2 * height, width, channels)})
+
+
 def test_nats_of_real_values():
     model, batch = vectors(), {"x": torch.randn(6, 5)}
     with torch.no_grad():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,13 @@ def run_command(*words):
     with pytest.raises(SystemExit) as exited:
         main([str(word) for word in words])
     assert not exited.value.code
+
+
+def refused(capsys, *words):
+    with pytest.raises(SystemExit) as exited:
+        main([str(word) for word in words])
+    assert exited.value.code
+    return capsys.readouterr().err
 
 
 def build(seed=0, layers=3):
@@ -97,7 +106,7 @@ def test_a_long_sound_plays_back_with_its_length_and_without_seams(wav, tmp_path
 
 
 @pytest.mark.slow
-def test_commands_and_rates(wav, tmp_path, short_pieces):
+def test_commands_and_rates(wav, tmp_path, short_pieces, capsys):
     build().save(tmp_path / "model")
     build(seed=1).save(tmp_path / "other")
     sizes = []
@@ -114,6 +123,13 @@ def test_commands_and_rates(wav, tmp_path, short_pieces):
             rk.load(str(tmp_path / "other")), read_streams(tmp_path / "a.rk")[0], tmp_path / "b.wav"
         )
     assert not (tmp_path / "b.wav").exists()
+    read = ("decompress", tmp_path / "model")
+    assert "other" in refused(capsys, *read, tmp_path / "a.rk", "-o", tmp_path / "c.wav", "--output", "other")
+    (stream,) = read_streams(tmp_path / "a.rk")
+    write_streams(tmp_path / "names.rk", [replace(stream, name="../out.wav")])
+    said = refused(capsys, *read, tmp_path / "names.rk", "-o", tmp_path / "folder")
+    assert "names no file inside" in said
+    assert not any((tmp_path / name).exists() for name in ("c.wav", "out.wav", "folder"))
     with pytest.raises(DataError, match="sound is written to"):
         decompress_file(
             rk.load(str(tmp_path / "model")), read_streams(tmp_path / "a.rk")[0], tmp_path / "b.mp7"

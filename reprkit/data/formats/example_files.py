@@ -97,14 +97,23 @@ def _known_suffixes(field: Field) -> tuple[str, ...]:
     return (".npy", *own)
 
 
+def check_names(folder: Path, names: Sequence[str]) -> None:
+    """Check that names, which may come from a file of others, are those of files inside of a folder.
+
+    Raises:
+        DataError: one names another folder.
+    """
+    for name in names:
+        if Path(name).name != name or "\\" in name or name in (".", ".."):
+            raise DataError(f"{name!r} names no file inside of the folder {str(folder)!r}")
+
+
 def _write_folder(
     out: Path, examples: Sequence[np.ndarray], field: Field, names: Sequence[str] | None
 ) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     digits = len(str(max(len(examples) - 1, 0)))
-    for name in names or ():
-        if Path(name).name != name or "\\" in name or name in (".", ".."):  # a name from a file of others
-            raise DataError(f"{name!r} names no file inside of the folder {str(out)!r}")
+    check_names(out, names or ())
     files = []
     for index, example in enumerate(examples):
         name = f"{index:0{digits}d}" if names is None else names[index]
