@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from reprkit.data.raw_files import form_reader, list_files
-from reprkit.errors import BuildError, CompressionError
+from reprkit.errors import BuildError, CompressionError, PartArgumentError
 from reprkit.models.code_file import encode_name, read_content, read_name, write_content
+from reprkit.models.compression import check_writes
 from reprkit.models.symbol_coding import codes_data
 from reprkit.types import Code, Codes
 from reprkit.utils.varints import ByteReader, encode_bytes, encode_varint
@@ -75,10 +76,13 @@ def compress_file(model: Model, path: Path, *, slots: int | None = None) -> Stre
 
     Raises:
         BuildError: the model writes no such files, or its codes do not follow the steps of the data.
+        PartArgumentError: a latent is not discrete.
         DataError: the file cannot be read.
     """
     reader, stream = _require_reader(model), Stream(path.name)
     whole = codes_data(model)  # any length at once
+    if not whole:
+        _check_latents(model)
     for piece in reader.read_pieces(path, _input(model), *((None, 0) if whole else (STEPS, MARGIN))):
         coded = {"x": piece.values.unsqueeze(0)} if whole else _encode_piece(model, piece)
         stream.strings += model.compress(coded, slots=slots)
@@ -96,6 +100,17 @@ def decompress_file(model: Model, stream: Stream, out: Path) -> None:
     """
     reader = _require_reader(model)
     reader.write_pieces(out, _decode_pieces(model, stream), _input(model), stream.units)
+
+
+def _check_latents(model: Model) -> None:
+    """Check that all latents are discrete, since the tokens of a piece are cut from those of its margins."""
+    check_writes(model)
+    for name, factor in model.factors.items():
+        if factor.latent.vocab is None:
+            raise PartArgumentError(
+                f"latent {factor.latent.qualified or type(factor.latent).__name__} of factor {name} writes the bytes of an example "
+                "as a whole, and files are compressed in pieces: use a discrete latent, such as residual-vq"
+            )
 
 
 @torch.no_grad()

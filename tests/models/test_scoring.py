@@ -11,7 +11,7 @@ from torch.distributions import Categorical, Normal
 
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
-from reprkit.errors import BuildError, PartArgumentError
+from reprkit.errors import BuildError, DataError, PartArgumentError
 
 ROOT = Path(__file__).parents[2]
 VECTORS = Signature({"x": Field(kind="vector", shape=(5,))})

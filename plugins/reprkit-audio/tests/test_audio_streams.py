@@ -9,7 +9,7 @@ from reprkit_audio.frontends import frontend
 import reprkit as rk
 from reprkit.commands.main import main
 from reprkit.data import Field, Signature, sound
-from reprkit.errors import CompressionError, DataError
+from reprkit.errors import CompressionError, DataError, PartArgumentError
 from reprkit.models import file_streams
 from reprkit.models.file_streams import (
     compress_file,
@@ -37,7 +37,7 @@ def refused(capsys, *words):
     return capsys.readouterr().err
 
 
-def build(seed=0, layers=3):
+def build(seed=0, layers=3, latent="residual-vq(codes=8, layers={layers}, dim=4, kmeans=False)"):
     signature = Signature(
         {
             "x": Field(kind="sequence", shape=(FRAMES, 80), form=FORM),
@@ -47,7 +47,7 @@ def build(seed=0, layers=3):
     model = rk.build(
         data=signature,
         encoder="convnext(width=8, depth=1)",
-        latent=f"residual-vq(codes=8, layers={layers}, dim=4, kmeans=False)",
+        latent=latent.format(layers=layers),
         decoder="istft(width=8, depth=1)",
         output="wave",
         seed=seed,
@@ -134,6 +134,11 @@ def test_commands_and_rates(wav, tmp_path, short_pieces, capsys):
         decompress_file(
             rk.load(str(tmp_path / "model")), read_streams(tmp_path / "a.rk")[0], tmp_path / "b.mp7"
         )
+
+
+def test_a_continuous_latent_is_refused(wav):
+    with pytest.raises(PartArgumentError, match="is continuous, and only discrete codes"):
+        compress_file(build(latent="gaussian(dim=4)"), wav)
 
 
 def test_damage_is_refused(wav, tmp_path, short_pieces):
