@@ -54,6 +54,7 @@ WRONG = {
     "evaluation is deterministic": ("RandomInEvaluation", {}, "z in evaluation: differs"),
     "state changes in update only": ("StartsUndeclared", {}, "z in evaluation, after a forward in training"),
     "embed reproduces the code": ("WrongEmbedding", {}, "embed(indices) and z in evaluation: differs"),
+    "table bits are those of the bytes": ("PricesOtherBytes", {}, "table_bits(counts) says"),
     "bytes reproduce the code": (
         "TablesOutsideOfTheState",
         {},
@@ -97,7 +98,6 @@ def test_a_correct_latent_passes_every_check(name):
         ("DrawsOfOneRank", "two ranks equal one process", "log_prob of step 0: differs"),
         ("ReadsOtherValues", "bytes reproduce the code", "z of valid tokens, written and read by a copy"),
         ("LosesTheTree", "trees are in post order", "the code does not have the features' tree"),
-        ("PricesOtherBytes", "bytes reproduce the code", "table_bits(counts) says"),
     ],
 )
 def test_further_wrong_latents_fail_one_check(name, check, reason):
