@@ -76,7 +76,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
             "write_streams",
         ),
         "reprkit.models.symbol_coding": ("compress_symbols",),
-        "reprkit.models.pictures": ("compress_picture", "decompress_picture", "payload_size"),
+        "reprkit.models.pictures": ("PictureCoder", "compress_picture", "decompress_picture", "payload_size"),
     },
     "Data sets": {
         "reprkit.data.base": ("Piece", "Subset", "derive_seed", "held_out_share", "split_settings", "split_sizes"),

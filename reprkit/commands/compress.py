@@ -58,7 +58,7 @@ def command(
     from reprkit.models.code_file import write_code_file
     from reprkit.models.file_streams import stream_files
     from reprkit.models.model_input import PictureFiles, input_names, model_input
-    from reprkit.models.pictures import compress_picture
+    from reprkit.models.pictures import PictureCoder
     from reprkit.utils.progress import track_progress
 
     loaded = load_model(model, device)
@@ -70,8 +70,8 @@ def command(
     if isinstance(inputs, PictureFiles):
         if slots is not None:
             raise ReprkitError("--slots is of sound and sequences; pictures are written with all slots")
-        for file in track_progress(inputs.files, "compressing"):
-            strings.append(compress_picture(loaded, file))
+        coder = PictureCoder(loaded)
+        strings = [coder.compress(file) for file in track_progress(inputs.files, "compressing")]
     else:
         for start in track_progress(range(0, len(inputs), batch), "compressing"):
             strings += loaded.compress(

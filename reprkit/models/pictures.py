@@ -28,7 +28,7 @@ from reprkit.models.exchange import values_to
 from reprkit.models.fingerprints import fingerprint
 from reprkit.models.grid import from_tokens
 from reprkit.models.isolation import isolate
-from reprkit.utils.varints import encode_varint
+from reprkit.utils.varints import ByteReader, encode_varint
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -39,9 +39,8 @@ _LARGEST_SIDE = 2**20  # pixels that a string may claim
 _TILES_AT_ONCE = 64 * 64 * 16  # pixels: small tiles are encoded and decoded together
 
 
-@torch.no_grad()
 def compress_picture(model: Model, picture: Any) -> bytes:
-    """Encode a picture of any size as bytes, which ``decompress_picture`` reads.
+    """Encode a picture of any size as bytes, which ``decompress_picture`` reads; for many pictures see ``PictureCoder``.
 
     Where all encoders and decoders provide "any_size", the picture is coded as a whole (in tiles of 2,048 pixels, if it is
     larger), else in tiles of the size that the model learned.  The header takes about 21 bytes, and 8 for each further tile.
@@ -57,19 +56,9 @@ def compress_picture(model: Model, picture: Any) -> bytes:
         BuildError: the model reads no images, or something beside them.
         DataError: the picture cannot be read, or does not have the model's channels and range.
     """
-    check_writes(model)
-    layout = _Layout.of(model)
-    with isolate(model, 0):
-        pixels = _read(picture, layout.field)
-        body = bytearray(fingerprint(model)) + encode_varint(pixels.shape[0]) + encode_varint(pixels.shape[1])
-        for boxes in layout.groups(*pixels.shape[:2]):
-            batch = {layout.name: torch.stack([_cut(pixels, box) for box in boxes])}
-            for written in write_bodies(model, model.encode(batch, any_length=True)):
-                body += written
-    return close_string(body, PICTURE_VERSION)
+    return PictureCoder(model).compress(picture)
 
 
-@torch.no_grad()
 def decompress_picture(
     model: Model, string: bytes, *, output: str | None = None, number: int = 0
 ) -> np.ndarray:
@@ -85,41 +74,91 @@ def decompress_picture(
         CompressionError: the string is damaged, is of no picture, or was written with another model or version of the format.
         BuildError: no decoder, no such output, or one that returns no image.
     """
-    check_writes(model)
-    model.require_decoded_data()
-    layout, target = _Layout.of(model), model.get_output(output)
-    if target.field.kind != "image":
-        raise BuildError(
-            f"output {target.name!r} is {target.field.kind} data, and pictures are decoded to images"
-        )
-    reader = open_string(string, number, fingerprint(model), PICTURE_VERSION)
-    height, width = reader.varint(), reader.varint()
-    if not (0 < height <= _LARGEST_SIDE and 0 < width <= _LARGEST_SIDE):
-        reader.refuse(f"it claims {height:,} x {width:,} pixels")
-    with isolate(model, 0):
-        tiles: list[Codes] = []
-        for boxes in layout.groups(height, width):
-            for box in boxes:
-                tiles.append(read_bodies(model, [reader]))
+    return PictureCoder(model).decompress(string, output=output, number=number)
+
+
+def payload_size(model: Model, string: bytes) -> int:
+    """Return the bytes of a string of ``compress_picture`` without its headers: those that the latents wrote.
+
+    Raises:
+        CompressionError: the string is damaged, is of no picture, or was written with another model or version of the format.
+    """
+    return PictureCoder(model).payload_size(string)
+
+
+class PictureCoder:
+    """Codes many pictures: what depends on the model alone is computed once, so the model must not change in between.
+
+    Args:
+        model: as in ``compress_picture``.
+
+    Raises:
+        PartArgumentError, BuildError: as ``compress_picture``.
+    """
+
+    def __init__(self, model: Model) -> None:
+        check_writes(model)
+        self._model, self._layout, self._start = model, _Layout.of(model), fingerprint(model)
+
+    @torch.no_grad()
+    def compress(self, picture: Any) -> bytes:
+        """See ``compress_picture``."""
+        model, layout = self._model, self._layout
+        with isolate(model, 0):
+            pixels = _read(picture, layout.field)
+            body = bytearray(self._start) + encode_varint(pixels.shape[0]) + encode_varint(pixels.shape[1])
+            for boxes in layout.groups(*pixels.shape[:2]):
+                batch = {layout.name: torch.stack([_cut(pixels, box) for box in boxes])}
+                for written in write_bodies(model, model.encode(batch, any_length=True)):
+                    body += written
+        return close_string(body, PICTURE_VERSION)
+
+    @torch.no_grad()
+    def decompress(self, string: bytes, *, output: str | None = None, number: int = 0) -> np.ndarray:
+        """See ``decompress_picture``."""
+        model, layout = self._model, self._layout
+        model.require_decoded_data()
+        target = model.get_output(output)
+        if target.field.kind != "image":
+            raise BuildError(
+                f"output {target.name!r} is {target.field.kind} data, and pictures are decoded to images"
+            )
+        reader, height, width = self._open(string, number)
+        with isolate(model, 0):
+            tiles: list[tuple[_Box, Codes]] = []
+            for box in layout.boxes(height, width):
+                tiles.append((box, read_bodies(model, [reader])))
                 if any(
                     code.grid not in (None, layout.grids[name], box.grid(layout.cell))
-                    for name, code in tiles[-1].items()
+                    for name, code in tiles[-1][1].items()
                 ):
                     reader.refuse(f"its tiles do not make up {height:,} x {width:,} pixels")
-        reader.check_end()
-        found = np.empty((height, width, int(target.field.shape[-1] or 0)), np.float32)
-        boxes = [box for group in layout.groups(height, width) for box in group]
-        for box, codes in zip(boxes, tiles, strict=True):
-            decoded = model.decode(codes, output=output)
-            size = (*box.padded, found.shape[-1])
-            sized = replace(target.field, shape=size)
-            if decoded.x.shape[1:].numel() != math.prod(size):
-                reader.refuse(f"its tiles do not make up {height:,} x {width:,} pixels")
-            values = values_to(
-                from_tokens(decoded.x, decoded.grid or (1,), sized), sized, "numpy", "decompress"
-            )
-            found[box.rows, box.columns] = values[0, : box.height, : box.width]
-    return found
+            reader.check_end()
+            found = np.empty((height, width, int(target.field.shape[-1] or 0)), np.float32)
+            for box, codes in tiles:
+                decoded = model.decode(codes, output=output)
+                size = (*box.padded, found.shape[-1])
+                sized = replace(target.field, shape=size)
+                if decoded.x.shape[1:].numel() != math.prod(size):
+                    reader.refuse(f"its tiles do not make up {height:,} x {width:,} pixels")
+                values = values_to(
+                    from_tokens(decoded.x, decoded.grid or (1,), sized), sized, "numpy", "decompress"
+                )
+                found[box.rows, box.columns] = values[0, : box.height, : box.width]
+        return found
+
+    def payload_size(self, string: bytes) -> int:
+        """See ``reprkit.models.pictures.payload_size``."""
+        reader, height, width = self._open(string, 0)
+        return sum(skip_body(self._model, reader) for _ in self._layout.boxes(height, width))
+
+    def _open(self, string: bytes, number: int) -> tuple[ByteReader, int, int]:
+        """Return the reader of the tiles, and the picture's height and width."""
+        reader = open_string(string, number, self._start, PICTURE_VERSION)
+        height, width = reader.varint(), reader.varint()
+        if not (0 < height <= _LARGEST_SIDE and 0 < width <= _LARGEST_SIDE):
+            reader.refuse(f"it claims {height:,} x {width:,} pixels")
+        return reader, height, width
 
 
 @dataclass(frozen=True)
@@ -244,15 +283,3 @@ def _cut(pixels: Tensor, box: _Box) -> Tensor:
     rows = torch.arange(box.padded[0]).clamp(max=box.height - 1) + box.top
     columns = torch.arange(box.padded[1]).clamp(max=box.width - 1) + box.left
     return pixels[rows][:, columns]
-
-
-def payload_size(model: Model, string: bytes) -> int:
-    """Return the bytes of a string of ``compress_picture`` without its headers: those that the latents wrote.
-
-    Raises:
-        CompressionError: the string is damaged, is of no picture, or was written with another model or version of the format.
-    """
-    layout = _Layout.of(model)
-    reader = open_string(string, 0, fingerprint(model), PICTURE_VERSION)
-    size = reader.varint(), reader.varint()
-    return sum(skip_body(model, reader) for _ in layout.boxes(*size))

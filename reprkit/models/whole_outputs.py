@@ -12,7 +12,7 @@ from reprkit.errors import BuildError
 from reprkit.models.code_header import is_picture
 from reprkit.models.exchange import decoded_to
 from reprkit.models.isolation import isolate
-from reprkit.models.pictures import decompress_picture
+from reprkit.models.pictures import PictureCoder
 from reprkit.models.symbol_coding import codes_data
 from reprkit.utils.progress import track_progress
 
@@ -92,8 +92,9 @@ def decompress_examples(
     model.require_decoded_data()
     found: list[np.ndarray] = []
     if any(map(is_picture, strings)):
+        coder = PictureCoder(model)
         for number, string in enumerate(track_progress(strings, "decompressing", show=progress)):
-            found.append(decompress_picture(model, string, output=output, number=number))
+            found.append(coder.decompress(string, output=output, number=number))
         return found
     with isolate(model, 0):
         for start in track_progress(range(0, len(strings), batch), "decompressing", show=progress):
