@@ -18,11 +18,11 @@ from reprkit.interfaces import Part
 from reprkit.registry.annotations import INTERFACES, accepts_part
 from reprkit.registry.create import construct, restoring_checkpoint
 from reprkit.registry.sources import read_class
+from reprkit.testing.assertions import expect, expect_close, expect_same_state
+from reprkit.testing.base import Conformance
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
-from reprkit.testing.assertions import expect, expect_close, expect_same_state
-from reprkit.testing.base import Conformance
 
 
 class PartConformance(Conformance):
