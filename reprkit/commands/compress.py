@@ -68,10 +68,8 @@ def command(
     inputs = model_input(loaded, data)
     strings: list[bytes] = []
     if isinstance(inputs, PictureFiles):
-        if slots is not None:
-            raise ReprkitError("--slots is of sound and sequences; pictures are written with all slots")
         coder = PictureCoder(loaded)
-        strings = [coder.compress(file) for file in track_progress(inputs.files, "compressing")]
+        strings = [coder.compress(file, slots=slots) for file in track_progress(inputs.files, "compressing")]
     else:
         for start in track_progress(range(0, len(inputs), batch), "compressing"):
             strings += loaded.compress(

@@ -80,7 +80,7 @@ def compress(
         if slots is not None:
             if coding:
                 raise BuildError("a prior gives the symbols of all slots a probability: leave out slots=")
-            codes = Codes({name: _first_slots(model, name, codes[name], slots) for name in codes})
+            codes = first_slots(model, codes, slots)
         start = fingerprint(model)
         return [close_string(start + body) for body in write_bodies(model, codes, coding)]
 
@@ -234,6 +234,17 @@ def fit_frequencies(model: Model, data: Dataset | str, *, batch: int = 256) -> d
         factor.latent.set_frequencies(counts[name])
         bits[name] = factor.latent.table_bits(counts[name]) / examples
     return bits
+
+
+def first_slots(model: Model, codes: Codes, slots: int | None) -> Codes:
+    """Return the codes of the first slots of each token; None: of all.
+
+    Raises:
+        PartArgumentError: there are fewer, or a latent needs all.
+    """
+    if slots is None:
+        return codes
+    return Codes({name: _first_slots(model, name, codes[name], slots) for name in codes})
 
 
 def _first_slots(model: Model, name: str, code: Code, slots: int) -> Code:

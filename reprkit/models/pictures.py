@@ -23,7 +23,7 @@ from reprkit.data.raw_input import read_picture
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError, DataError
 from reprkit.models.code_header import PICTURE_VERSION, close_string, open_string
-from reprkit.models.compression import check_writes, read_bodies, skip_body, write_bodies
+from reprkit.models.compression import check_writes, first_slots, read_bodies, skip_body, write_bodies
 from reprkit.models.exchange import values_to
 from reprkit.models.fingerprints import fingerprint
 from reprkit.models.grid import from_tokens
@@ -39,7 +39,7 @@ _LARGEST_SIDE = 2**20  # pixels that a string may claim
 _TILES_AT_ONCE = 64 * 64 * 16  # pixels: small tiles are encoded and decoded together
 
 
-def compress_picture(model: Model, picture: Any) -> bytes:
+def compress_picture(model: Model, picture: Any, *, slots: int | None = None) -> bytes:
     """Encode a picture of any size as bytes, which ``decompress_picture`` reads; for many pictures see ``PictureCoder``.
 
     Where all encoders and decoders provide "any_size", the picture is coded as a whole (in tiles of 2,048 pixels, if it is
@@ -50,13 +50,14 @@ def compress_picture(model: Model, picture: Any) -> bytes:
         picture: a file, a picture of Pillow, an array or tensor of uint8 (h w c), or of real numbers in the field's range.  Files
             are read as the data set ``images`` does: gray or color as the model, transparent pixels white, 16 bits where its form
             says.
+        slots: as in ``model.compress``.
 
     Raises:
-        PartArgumentError: a latent is continuous and writes no bytes.
+        PartArgumentError: a latent is continuous and writes no bytes, or cannot be read from that many slots.
         BuildError: the model reads no images, or something beside them.
         DataError: the picture cannot be read, or does not have the model's channels and range.
     """
-    return PictureCoder(model).compress(picture)
+    return PictureCoder(model).compress(picture, slots=slots)
 
 
 def decompress_picture(
@@ -101,7 +102,7 @@ class PictureCoder:
         self._model, self._layout, self._start = model, _Layout.of(model), fingerprint(model)
 
     @torch.no_grad()
-    def compress(self, picture: Any) -> bytes:
+    def compress(self, picture: Any, *, slots: int | None = None) -> bytes:
         """See ``compress_picture``."""
         model, layout = self._model, self._layout
         with isolate(model, 0):
@@ -109,7 +110,8 @@ class PictureCoder:
             body = bytearray(self._start) + encode_varint(pixels.shape[0]) + encode_varint(pixels.shape[1])
             for boxes in layout.groups(*pixels.shape[:2]):
                 batch = {layout.name: torch.stack([_cut(pixels, box) for box in boxes])}
-                for written in write_bodies(model, model.encode(batch, any_length=True)):
+                codes = first_slots(model, model.encode(batch, any_length=True), slots)
+                for written in write_bodies(model, codes):
                     body += written
         return close_string(body, PICTURE_VERSION)
 

@@ -109,6 +109,26 @@ def test_tiles_are_encoded_as_examples(tiled):
     )
 
 
+@torch.no_grad()
+def test_fewer_slots_are_a_lower_rate():
+    latent = "residual-vq(codes=256, dim=4, layers=3, kmeans=False)"
+    model = rk.build(
+        data=COLOR, encoder="mlp(width=16)", latent=latent, decoder="mlp(width=16)", seed=0
+    ).eval()
+    values, sizes = picture(8, 8), []
+    for slots in (1, 2, 3):
+        string = compress_picture(model, values, slots=slots)
+        codes = model.encode({"x": torch.from_numpy(values).float()[None] / 255})
+        read = model.decode(model.from_indices({"code": codes.indices[..., :slots]}, like=codes))
+        expected = read.x.view(8, 8, 3).clamp(0, 1).numpy()
+        np.testing.assert_allclose(decompress_picture(model, string), expected, atol=1e-6)
+        sizes.append(payload_size(model, compress_picture(model, picture(32, 32), slots=slots)))
+    assert sizes == sorted(set(sizes))
+    assert string == compress_picture(model, values)
+    with pytest.raises(PartArgumentError, match="3 slots"):
+        compress_picture(model, values, slots=4)
+
+
 def test_files_pictures_and_arrays_are_read_alike(whole, tmp_path):
     values = picture(11, 6)
     Image.fromarray(values).save(tmp_path / "p.png")
