@@ -289,8 +289,8 @@ class Latent(Part):
 
     @property
     def has_tables(self) -> bool:
-        """Whether ``write`` has tables of frequencies; without, all symbols of a slot cost the same."""
-        return self.frequencies() is not None
+        """Whether ``write`` has the tables it needs, a continuous latent none; without, all symbols of a slot cost the same."""
+        return self.vocab is None or self.frequencies() is not None
 
     def zero_counts(self) -> Int[Tensor, "*c"]:
         """Return counts of no symbols: of each slot's symbols (q v), or what else a latent with its own ``write`` counts."""

@@ -77,8 +77,7 @@ def command(
             )
     write_code_file(out, strings, input_names(inputs))
     size, bits = out.stat().st_size, 8 * sum(map(len, strings)) / len(strings)
-    latents = [factor.latent for factor in loaded.factors.values()]
-    tables = all(latent.vocab is None or latent.has_tables for latent in latents)
+    tables = all(factor.latent.has_tables for factor in loaded.factors.values())
     if json:
         emit_json(
             {
