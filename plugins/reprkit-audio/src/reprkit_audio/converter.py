@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reprkit.models.factor import Factor
 
 WINDOW_SECONDS = 30.0  # seconds that are converted in one go
-MAX_STRENGTH = 4.0  # above it, the envelope does not resemble speech
+MAX_STRENGTH = 4  # above it, the envelope does not resemble speech
 TARGET_SECONDS = 60.0  # seconds of a target, and of a long source for its pitch
 
 
