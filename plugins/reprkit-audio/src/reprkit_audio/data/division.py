@@ -199,13 +199,13 @@ def _fill(said: Mapping[str, list[str]], part_of: dict[str, str], least: Mapping
                 if (found := part_of[text]) != part
                 and all(held[each, found] > least[found] for each in speakers[text])
             )
-            text = next(movable, None)
-            if text is None:
+            moved = next(movable, None)
+            if moved is None:
                 raise DataError(
                     f"speaker {speaker!r} has too few clips in the {part} part: its texts are few, or other speakers'\n"
                     "  use another seed or other shares, add clips of this speaker, or leave the speaker out (speakers=)"
                 )
-            for each in speakers[text]:
-                held[each, part_of[text]] -= 1
+            for each in speakers[moved]:
+                held[each, part_of[moved]] -= 1
                 held[each, part] += 1
-            part_of[text] = part
+            part_of[moved] = part
