@@ -148,16 +148,8 @@ def main(
         model: rk.Model, stage: str, steps: int, lr: float, groups: str | None = None
     ) -> rk.Model:
         critics = {turn: f"adam(lr={critic_lr})" for turn in model.objective.turns[1:]}
-        options = {
-            "batch": batch,
-            "lr": lr,
-            "seed": seed,
-            "out": out,
-            "resume": resume,
-            "groups": groups,
-            **launch,
-        }
-        for step in rk.loop(model, train, steps=steps, stage=stage, optimizers=critics, **options):
+        options = {"batch": batch, "groups": groups, "seed": seed, "out": out, "resume": resume, **launch}
+        for step in rk.loop(model, train, steps=steps, lr=lr, stage=stage, optimizers=critics, **options):
             for turn in model.objective.turns[::-1]:  # critics first
                 losses = step.model(step.batch, turn=turn)
                 step.backward(losses.total)

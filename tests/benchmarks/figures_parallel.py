@@ -7,7 +7,7 @@
 Rows: scikit-learn's ridge regression from a frame of the source alone and with two frames on each side, and a network of one
 hidden layer (``--mlp``), one regression for each ordered pair of speakers; then every ``--model NAME=FOLDER``, trained by
 recipes/voice_conversion.py or recipes/parallel_conversion.py with the same data and seed.  All convert the same held-out
-utterances and are judged by evaluator ``voice``; *source*, *shifted* and *copy* are its own baselines.
+utterances and are evaluated by ``voice``; *source*, *shifted* and *copy* are its own baselines.
 
 Needs: reprkit-audio with its evaluation models, and flite.
 """
@@ -71,10 +71,8 @@ def main(
         data=speech.whole(), factors=factors, decoder="adain(width=8, depth=1, stride=1, condition_dim=8)"
     )
     trained = dict(each.split("=", 1) for each in model)
-    record, judged = (
-        {},
-        f"voice(pairs={pairs}, clips=8, rated=4, examples=0, second=False, words={words or False})",
-    )
+    record = {}
+    judged = f"voice(pairs={pairs}, clips=8, rated=4, examples=0, second=False, words={words})"
     print(f"| system | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}", flush=True)
     for name in (*systems, *trained):
         judge = rk.create("evaluator", judged)

@@ -9,8 +9,8 @@ synthesis.  Speakers: Resemblyzer and, where it is installed, the network of ope
 by 20 utterances of the training part.  A target of several languages has prompts and enrollment in one of them only:
 ``--prompt-language``, or the first in alphabetical order.
 
-The second table is the check of the judges: a speaker of two languages, such as Asterisk's Allison, is enrolled in one of
-them; natural utterances in the other one are as near as a perfect conversion could be.
+The second table checks the speaker verification models: a speaker of two languages, such as Asterisk's Allison, is enrolled
+in one of them; natural utterances in the other one are as near as a perfect conversion could be.
 
 Needs: reprkit-audio with its evaluation models, and the corpus in the cache (reprkit voice fetch asterisk).
 """
@@ -26,7 +26,7 @@ import torch
 import typer
 from reprkit_audio.converter import Converter
 from reprkit_audio.evaluators.conversion_pairs import Conversion, spoken_pairs, utterances_by_speaker
-from reprkit_audio.evaluators.speaker_judge import SpeakerJudge
+from reprkit_audio.evaluators.enrolled_speakers import EnrolledSpeakers
 from reprkit_audio.evaluators.spoken_words import SpokenClip, error_rates, recognize
 from reprkit_audio.recognition import second_verification
 from reprkit_audio.recognition.speaker_verification import RATE, speaker_verifier
@@ -56,7 +56,7 @@ def spaced(numbers, count):
 
 
 def wave(speech, number):
-    """An utterance at the judges' rate."""
+    """An utterance at the rate of the verification models."""
     utterance = speech.utterance(number)
     return resample(utterance.wave, utterance.rate, RATE)
 
@@ -89,7 +89,7 @@ def convert(converter, test, pair):
     return {name: resample(each, converter.rate, RATE) for name, each in made.items()}
 
 
-def bilingual_rows(judges, test, known, preferred):
+def bilingual_rows(verifiers, test, known, preferred):
     """Natural utterances of speakers of several languages, in each, against all speakers as enrolled."""
     rows = {}
     for speaker, languages in known.items():
@@ -99,9 +99,9 @@ def bilingual_rows(judges, test, known, preferred):
         for language, numbers in sorted(languages.items(), key=lambda each: str(each[0])):
             waves = [wave(test, number) for number in spaced(numbers, ENROLLED)]
             row = {"n": len(waves)}
-            for name, judge in judges.items():
-                cosine = judge.embed(waves) @ torch.stack(list(judge.centroids.values())).T
-                mine = cosine[:, list(judge.centroids).index(label)]
+            for name, speakers in verifiers.items():
+                cosine = speakers.embed(waves) @ torch.stack(list(speakers.centroids.values())).T
+                mine = cosine[:, list(speakers.centroids).index(label)]
                 row[name] = {
                     "nearest": float((mine == cosine.max(1).values).float().mean()),
                     "similarity": float(mine.mean()),
@@ -140,7 +140,7 @@ def main(
     embedders = {"Resemblyzer": speaker_verifier()}
     if second_verification.is_installed():
         embedders["second"] = second_verification.second_verifier()
-    judges = {name: SpeakerJudge(embed, enrolled) for name, embed in embedders.items()}
+    verifiers = {name: EnrolledSpeakers(embed, enrolled) for name, embed in embedders.items()}
     languages = language or sorted({each for spoken in known.values() for each in spoken if each is not None})
 
     record = {
@@ -153,7 +153,7 @@ def main(
         "rows": {},
     }
     head = ["from", "to", "clips", "natural", "copy synthesis", "converted", "CER", "rise"]
-    head += [f"{score}, {name}" for name in judges for score in ("nearer", "nearest", "cosine")]
+    head += [f"{score}, {name}" for name in verifiers for score in ("nearer", "nearest", "cosine")]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     for name in targets:
         for each in languages:
@@ -170,25 +170,25 @@ def main(
             ]
             recognize(spoken, speech_recognizer())
             row = {version: error_rates(spoken, version) for version in ("natural", "copy", "converted")}
-            row |= {judge: judges[judge].judge_converted(made) for judge in judges}
+            row |= {each: verifiers[each].score_converted(made) for each in verifiers}
             row["heard"] = [[clip.text, clip.heard["converted"]] for clip in spoken]
             record["rows"][f"{each} to {name}"] = row | {"n": len(chosen)}
             wer, copy = row["converted"]["wer"], row["copy"]["wer"]
             numbers = [row["natural"]["wer"], copy, wer, row["converted"]["cer"], wer - copy]
-            for judge in judges:
-                numbers += [row[judge][score] for score in ("nearer", "nearest", "similarity")]
+            for verifier in verifiers:
+                numbers += [row[verifier][score] for score in ("nearer", "nearest", "similarity")]
             print(
                 f"| {each} | {name} | {len(chosen)} | {' | '.join(f'{value:.2f}' for value in numbers)} |",
                 flush=True,
             )
 
-    record["bilingual"] = bilingual_rows(judges, test, known, prompt_language)
+    record["bilingual"] = bilingual_rows(verifiers, test, known, prompt_language)
     head = ["natural speech", "clips"] + [
-        f"{score}, {name}" for name in judges for score in ("nearest", "cosine")
+        f"{score}, {name}" for name in verifiers for score in ("nearest", "cosine")
     ]
     print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for name, row in record["bilingual"].items():
-        numbers = [row[judge][score] for judge in judges for score in ("nearest", "similarity")]
+        numbers = [row[verifier][score] for verifier in verifiers for score in ("nearest", "similarity")]
         print(f"| {name} | {row['n']} | {' | '.join(f'{value:.2f}' for value in numbers)} |")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

@@ -217,6 +217,9 @@ def test_neighbors_that_are_not_possible_raise(root):
         Converter(model, blend=0.5)
     with pytest.raises(PartArgumentError, match="give neighbors=4, too"):
         rk.create("evaluator", "voice(blend=0.5)")
+    with pytest.raises(PartArgumentError, match="the neighbors' replaces all of it: give blend=0.5"):
+        Converter(model, neighbors=1, strength=2.0)
+    Converter(model, neighbors=1, blend=0.5, strength=2.0)
     for wrong in ({"neighbors": -1}, {"neighbors": 1, "blend": 2.0}):  # also where they are only passed on
         with pytest.raises(PartArgumentError):
             convert(model, voice(0.5)[0], voice(0.5)[0], **wrong)

@@ -130,7 +130,7 @@ def test_language_and_own_figures(folder, messages):
         assert messages(source) == []
         change(folder, figures={"nearest": 0.8, "second": {"nearest": 0.41}})
         (found,) = messages(source)
-        assert "only 0.41 of the model's conversions came nearest to their target, by a second model" in found
+        assert "only 0.41 of the model's conversions came nearest to their target, by the second" in found
         rates = {"en": {"wer": 0.1, "copy": {"wer": 0.05}}, "it": {"wer": 0.7, "copy": {"wer": 0.2}}}
         change(folder, figures={"wer": 0.4, "copy": {"wer": 0.15}, "languages": rates})
         assert messages(source) == messages(source, language="en") == []
@@ -140,7 +140,7 @@ def test_language_and_own_figures(folder, messages):
         path.write_text(before)
 
 
-def test_figures_of_the_evaluator_are_kept_with_and_without_the_second_judge():
+def test_figures_of_the_evaluator_are_kept_with_and_without_the_second_verification_model():
     results = {
         "wer": 0.3, "wer_rise": 0.2, "nearer": 0.9, "nearest": 0.8, "chance": 0.25, "n": 48, "dnsmos": 3.0,
         "copy": {"wer": 0.1, "identified": 1.0}, "figures": {"players": object()},

