@@ -53,9 +53,8 @@ def opus(wave: torch.Tensor) -> tuple[torch.Tensor, int]:
     with soundfile.SoundFile(file, "w", 16000, 1, "OPUS", format="OGG", compression_level=1.0) as opened:
         opened.write(wave.numpy())
     content, pages, place = file.getvalue(), [], 0
-    while place < len(
-        content
-    ):  # a page: 27 bytes, of which the last is the number of segments, their sizes, the segments
+    # A page: 26 bytes, the number of its segments, their sizes, and the segments.
+    while place < len(content):
         sizes = content[place + 27 : place + 27 + content[place + 26]]
         pages.append(sum(sizes))
         place += 27 + len(sizes) + pages[-1]
