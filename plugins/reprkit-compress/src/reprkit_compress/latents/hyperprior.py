@@ -103,7 +103,7 @@ class Hyperprior(Variational):
         warmup: CountOrZero = 0,
     ) -> None:
         self.values = 2 * limit + 1
-        levels = () if len(betas) == 1 else (8 * (len(betas) - 1) + 1,)
+        levels = () if len(betas) == 1 else (STEPS * (len(betas) - 1) + 1,)
         super().__init__(
             in_dim=dim, out_dim=dim, vocab=(self.values,) * dim + levels, beta=1.0, warmup=warmup
         )
