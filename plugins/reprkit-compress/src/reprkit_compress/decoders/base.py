@@ -30,7 +30,7 @@ class PictureDecoder(Decoder):
 
     def __init__(self, part: str, cells: tuple[int, int], tokens: int | None) -> None:
         super().__init__()
-        self.part, self.cells = part, cells
+        self.part, self.code_grid = part, cells
         # A code with other tokens than cells is resampled to them, so the picture's size cannot follow its grid.
         self.fixed = tokens is not None and tokens != math.prod(cells)
         if self.fixed:
@@ -47,7 +47,7 @@ class PictureDecoder(Decoder):
 
     def to_map(self, features: Features) -> Float[Tensor, "b d i j"]:
         """Return the code's map."""
-        return code_to_map(features, self.cells, fixed=self.fixed)
+        return code_to_map(features, self.code_grid, fixed=self.fixed)
 
     def pixels(self, x: Float[Tensor, "b d i j"]) -> Float[Tensor, "b c h w"]:
         """Return what the head reads of each pixel."""
