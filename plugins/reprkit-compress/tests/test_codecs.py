@@ -21,7 +21,7 @@ COLOR = Signature({"x": Field(kind="image", shape=(32, 32, 3), range=(0.0, 1.0))
 def smooth(height, width, seed=0):
     """A picture of uint8 whose colors change slowly."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def features(picture):
