@@ -51,8 +51,8 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.latents.entropy_model": ("LEAST", "FactorizedEntropy"),
         "reprkit.latents.rounded": ("SHARPNESS", "Rounded"),
         "reprkit.latents.functional": (
-            "check_indices", "draw_noise", "fixed_rate_bits", "perplexity", "sample_exponential", "straight_through",
-            "sum_per_example", "zero_padding",
+            "check_indices", "draw_noise", "fixed_rate_bits", "perplexity", "round_codes", "sample_exponential",
+            "straight_through", "sum_per_example", "zero_padding",
         ),
         "reprkit.latents.variational": ("Variational",),
         "reprkit.likelihoods.location_scale": ("LocationScale",),

@@ -4,7 +4,8 @@ The encoder reads log-mel frames of 16 ms, residual vector quantization codes ea
 decoder predicts a spectrum that one inverse transform turns into the waveform.  In training half of the examples are coded by
 their first few codebooks only, so that the number of codebooks written sets the rate, 500 bit/s each.  Critics are trained in a
 turn of their own.  The page compares held-out utterances with their decoded copies at each rate, by bytes really written, headers
-counted, beside Opus at 6 kbit/s where libsndfile writes it; with --words, by the words that Whisper hears (reprkit-audio[judges]).
+counted, beside Opus at its lowest rate, 6 kbit/s without its container, where libsndfile writes it; with --words, by the words
+that Whisper hears (reprkit-audio[judges]).
 
     reprkit compress runs/compress_speech/model talk.wav -o talk.rk --slots 6
     reprkit decompress runs/compress_speech/model talk.rk -o back.wav
@@ -44,21 +45,21 @@ PRESETS = {
 }  # fmt: skip
 
 
-def opus(wave: torch.Tensor, kbits: float) -> tuple[torch.Tensor, int]:
-    """Return a waveform's copy by Opus at about this rate, and its bytes, those of Ogg included."""
+def opus(wave: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Return a waveform's copy by Opus at its lowest rate, and the bytes of its packets: Ogg's pages of headers are 0.9 kB."""
     import soundfile
 
-    low, high = 0.0, 1.0
-    for _ in range(8):
-        level, file = (low + high) / 2, io.BytesIO()
-        with soundfile.SoundFile(
-            file, "w", 16000, 1, "OPUS", format="OGG", compression_level=level
-        ) as opened:
-            opened.write(wave.numpy())
-        rate = 8 * len(file.getvalue()) / len(wave) * 16
-        low, high = (level, high) if rate > kbits else (low, level)
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", 16000, 1, "OPUS", format="OGG", compression_level=1.0) as opened:
+        opened.write(wave.numpy())
+    content, pages, place = file.getvalue(), [], 0
+    # A page: 26 bytes, the number of its segments, their sizes, and the segments.
+    while place < len(content):
+        sizes = content[place + 27 : place + 27 + content[place + 26]]
+        pages.append(sum(sizes))
+        place += 27 + len(sizes) + pages[-1]
     file.seek(0)
-    return sound.read(file)[: len(wave)], len(file.getvalue())
+    return sound.read(file)[: len(wave)], sum(pages[2:])
 
 
 def utterances(tests: list[rk.Dataset], seconds: float, language: str | None, words: bool) -> list:
@@ -196,10 +197,11 @@ def evaluate(model: rk.Model, clips: list, rates: list[int], words: bool, out: s
         table[f"{codebooks} codebooks"] = measure(copies, clips, size, words)
         rows[f"{codebooks} codebooks"] = mel_spectrograms(front, copies[:3])
     try:
-        pairs = [opus(wave, 6.0) for wave in waves]
-        table["Opus"] = measure([copy for copy, _ in pairs], clips, sum(size for _, size in pairs), words)
+        pairs = [opus(wave) for wave in waves]
     except (RuntimeError, TypeError, ValueError) as error:
         print(f"Opus is left out, since libsndfile does not write it: {error}")
+    else:
+        table["Opus"] = measure([copy for copy, _ in pairs], clips, sum(size for _, size in pairs), words)
     figure = Images(title="Held-out speech and its decoded copies", rows=rows, span=(-80.0, 0.0), cell=7.0,
                     caption="Mel bands over time, 80 dB range, low bands at the bottom.")  # fmt: skip
     page = rk.report(out, table, title="A codec of speech", sections=[Section("Copies", [figure])])

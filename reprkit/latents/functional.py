@@ -105,6 +105,17 @@ def draw_noise(draw: Callable[..., Tensor], like: Tensor) -> Tensor:
     return collectives.global_draw(lambda shape: draw(shape, device=like.device), tuple(like.shape))
 
 
+def round_codes(y: Tensor, limit: int, *, noise: bool) -> tuple[Tensor, Tensor]:
+    """Return codes to train on, and rounded ones: whole numbers within ±``limit``, both with the gradient of ``y``.
+
+    With ``noise`` the former have uniform noise in ±1/2 in place of rounding (Ballé et al. 2018, arXiv 1802.01436, section 2); they
+    are the rounded ones without it.
+    """
+    y = straight_through(y.detach().clamp(-limit, limit), y)  # codes beyond the limit find back
+    rounded = straight_through(y.round(), y)
+    return (y + draw_noise(torch.rand, y) - 0.5 if noise else rounded), rounded
+
+
 def sample_exponential(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Sample from the exponential distribution of rate 1; minus the logarithm of it is Gumbel noise."""
     return torch.empty(shape, device=device).exponential_().clamp_(min=torch.finfo(torch.float32).tiny)

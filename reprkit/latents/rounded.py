@@ -13,8 +13,7 @@ from torch import Tensor
 from reprkit.latents.entropy_model import FactorizedEntropy
 from reprkit.latents.functional import (
     check_indices,
-    draw_noise,
-    straight_through,
+    round_codes,
     sum_per_example,
     sum_per_token,
     zero_padding,
@@ -72,11 +71,7 @@ class Rounded(Variational):
     def forward(self, features: Features) -> Code:
         """Return the code of features (b n dim)."""
         y = SHARPNESS * zero_padding(features)
-        y = straight_through(
-            y.detach().clamp(-self.limit, self.limit), y
-        )  # features beyond the limit find back
-        whole = straight_through(y.round(), y)
-        z = y + draw_noise(torch.rand, y) - 0.5 if self.training else whole
+        z, whole = round_codes(y, self.limit, noise=self.training)
         nats = sum_per_example(-self.entropy.log_mass(z), features.mask)
         dtype = features.x.dtype
         return Code.of(

@@ -269,7 +269,8 @@ def _read(picture: Any, field: Field) -> Tensor:
             raise DataError(f"{_title(picture)}: {error}") from error
         except Exception as error:  # Pillow raises many kinds
             raise DataError(f"{_title(picture)} cannot be read as a picture: {error}") from error
-    pixels = torch.as_tensor(picture)
+    # A copy: what Pillow gives is not writable, and torch warns of such arrays.
+    pixels = picture if isinstance(picture, Tensor) else torch.from_numpy(np.array(picture))
     if pixels.ndim != 3 or pixels.shape[-1] != field.shape[-1] or not pixels.numel():
         raise DataError(f"a picture is (h w {field.shape[-1]}) for this model, not {tuple(pixels.shape)}")
     low, high = field.range or (0.0, 255.0)

@@ -1,5 +1,7 @@
 """Pictures of any size as bytes: tiles, whole pictures, damage, other models."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -127,6 +129,19 @@ def test_fewer_slots_are_a_lower_rate():
     assert string == compress_picture(model, values)
     with pytest.raises(PartArgumentError, match="3 slots"):
         compress_picture(model, values, slots=4)
+
+
+def test_an_array_of_pillow_which_is_not_writable_is_read_without_a_warning(whole):
+    picture = np.asarray(Image.fromarray(np.full((8, 12, 3), 7, np.uint8)))
+    assert not picture.flags.writeable
+    torch.set_warn_always(True)  # torch warns of such arrays once in a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            string = compress_picture(whole, picture)
+    finally:
+        torch.set_warn_always(False)
+    assert string == compress_picture(whole, picture.copy())
 
 
 def test_files_pictures_and_arrays_are_read_alike(whole, tmp_path):

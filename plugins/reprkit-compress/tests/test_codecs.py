@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reprkit_compress.latents.map_layout import map_shape
 from reprkit_compress.layers.dct_rate import dct_rate
 
 import reprkit as rk
@@ -20,7 +21,7 @@ COLOR = Signature({"x": Field(kind="image", shape=(32, 32, 3), range=(0.0, 1.0))
 def smooth(height, width, seed=0):
     """A picture of uint8 whose colors change slowly."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def features(picture):
@@ -138,3 +139,12 @@ def test_a_model_with_a_codec_learns_and_is_loaded(tmp_path):
     np.testing.assert_allclose(
         decompress_picture(rk.load(tmp_path / "m"), string), decompress_picture(model, string), atol=1e-6
     )
+
+
+def test_tokens_lie_on_their_grid_only_where_all_of_them_are_there():
+    z = torch.zeros(1, 6, 3)
+    assert map_shape(Features(x=z, grid=(2, 3))) == (2, 3)
+    assert map_shape(Code(z=z, grid=(3, 3))) == (1, 6)
+    assert map_shape(Code(z=z, grid=(6,))) == (1, 6)
+    order = torch.tensor([[5, 0, 1, 2, 3, 4]])
+    assert map_shape(Features(x=z, grid=(2, 3), positions=order, length=6)) == (1, 6)

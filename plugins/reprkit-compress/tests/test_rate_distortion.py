@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from reprkit_compress.evaluators.curves import Point, codec_points, psnr_at
 from reprkit_compress.evaluators.quality import ms_ssim, psnr
+from reprkit_compress.evaluators.rate_distortion import measured_rates
 from reprkit_compress.rates import at_rate
 
 import reprkit as rk
@@ -83,6 +84,20 @@ def test_curves_keep_the_best_options_and_are_interpolated_in_log_bytes():
     assert psnr_at(line, 200) == pytest.approx(33.0)
     assert psnr_at(line, 99) is None
     assert psnr_at(line, 401) is None
+
+
+def test_a_table_of_rates_says_where_pictures_were_left_out():
+    found = {
+        "bpp@1": 0.4,
+        "jpeg_gain_db@1": 2.0,
+        "jpeg_compared@1": 0.5,
+        "webp_gain_db@1": 1.0,
+        "webp_compared@1": 1.0,
+    }
+    head, row = (line.split() for line in measured_rates(found).splitlines())
+    assert dict(zip(head, row, strict=True)) == {
+        "rate": "1", "bpp": "0.400", "jpeg_gain_db": "2.000", "webp_gain_db": "1.000", "jpeg_compared": "0.500",
+    }  # fmt: skip
 
 
 def test_quality_of_known_pictures():

@@ -5,7 +5,7 @@ import torch
 from reprkit_compress.layers.gdn import GDN, bounded_below
 
 import reprkit as rk
-from reprkit.errors import DataError, PartArgumentError
+from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.types import Features
 
 # Outputs and gradients of compressai 1.2.8's GDN(3) with the weights and inputs of ``gdn_by_hand``.
@@ -109,11 +109,25 @@ def test_a_cell_depends_on_the_pixels_around_it_only(name):
     torch.testing.assert_close(whole, part, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["strided", "blocks"])
-def test_a_size_that_does_not_fit_is_refused(name):
-    encoder = build(name).factors["code"].encoder
+@pytest.mark.parametrize(
+    "part", ["strided(depth=2)", "blocks(depth=2)", "cosine(side=4)", "compact(scale=4)"]
+)
+def test_a_size_that_does_not_fit_is_refused(part):
+    data = rk.Signature({"x": rk.Field(kind="image", shape=(16, 16, 3), range=(0.0, 1.0))})
+    encoder = rk.create("encoder", f"reprkit-compress/{part}", data=data)
     with pytest.raises(DataError, match="multiples of 4, and these are 18 x 16: pad them to 20 x 16"):
         encoder({"x": torch.rand(1, 18, 16, 3)})
+
+
+@pytest.mark.parametrize("part", ["compact(scale=4)", "cosine(side=4)", "restore(scale=4)"])
+def test_transforms_of_numbers_refuse_symbols_and_sizes_that_do_not_fit(part):
+    kind = "decoder" if part.startswith("restore") else "encoder"
+    odd = rk.Signature({"x": rk.Field(kind="image", shape=(18, 16, 3), range=(0.0, 1.0))})
+    with pytest.raises(BuildError, match="=4 does not divide images of 18 x 16"):
+        rk.create(kind, f"reprkit-compress/{part}", data=odd)
+    symbols = rk.Signature({"x": rk.Field(kind="map", shape=(16, 16), vocab=5)})
+    with pytest.raises(BuildError, match="map of symbols"):
+        rk.create(kind, f"reprkit-compress/{part}", data=symbols)
 
 
 def test_an_even_kernel_is_refused():

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
-from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit import Decoded, Decoder, Features, Likelihood, Signature
-from reprkit.decoders.head import Head, Scale
-from reprkit.errors import BuildError
-from reprkit.layers.field_checks import image_shape
-from reprkit.layers.resample_tokens import zero_invalid_tokens
-from reprkit.models.grid import align
+from reprkit import Likelihood, Signature
+from reprkit.decoders.head import Scale
 from reprkit.registry.constraints import DepthOrZero, Positive, Width
+from reprkit_compress.decoders.base import PictureDecoder, identity_head
 from reprkit_compress.layers.cosine import Bottleneck, cosine_basis
+from reprkit_compress.layers.maps import picture_cells
 from reprkit_compress.layers.picture_network import PictureNetwork
 
 
-class CosineDecoder(Decoder):
+class CosineDecoder(PictureDecoder):
     """The mirror of encoder ``cosine``: residual blocks, the inverse cosine transform, and a correction of the pixels.
 
     ::
@@ -46,8 +43,6 @@ class CosineDecoder(Decoder):
         BuildError: the data is no image, or ``side`` does not divide its size.
     """
 
-    provides = frozenset({"any_size"})
-
     def __init__(
         self,
         side: Literal[2, 4, 8, 16] = 8,
@@ -62,40 +57,18 @@ class CosineDecoder(Decoder):
         data: Signature,
         tokens: int | None = None,
     ) -> None:
-        super().__init__()
-        field = data["x"]
-        height, length, channels = image_shape(field, "decoder cosine")
-        if field.discrete:
-            raise BuildError("decoder cosine makes pictures, and x is a map of symbols")
-        if height % side or length % side:
-            raise BuildError(f"decoder cosine: side={side} does not divide images of {height} x {length}")
-        self.in_dim, self.cells = channels * side**2, (height // side, length // side)
-        # A code with other tokens than cells is resampled to them, so the picture's size cannot follow its grid.
-        self.fixed = tokens is not None and tokens != math.prod(self.cells)
-        if self.fixed:
-            self.provides = self.provides - {"any_size"}
+        cells, channels = picture_cells(data["x"], "decoder cosine", "side", side)
+        super().__init__("decoder cosine", cells, tokens)
+        self.in_dim = channels * side**2
         self.blocks = nn.Sequential(*(Bottleneck(self.in_dim, inner) for _ in range(blocks)))
         self.transform = nn.ConvTranspose2d(self.in_dim, channels, side, stride=side)
         with torch.no_grad():
             self.transform.weight.copy_(cosine_basis(channels, side) * 2 * step)
             nn.init.zeros_(self.transform.bias)  # type: ignore[arg-type]
         self.correction = PictureNetwork(channels, channels, width, smoothing)
-        self.head = Head(channels, channels, field=field, likelihood=likelihood, scale=scale)
-        if self.head.linear.weight.shape == (channels, channels):
-            nn.init.eye_(self.head.linear.weight)
-            nn.init.zeros_(self.head.linear.bias)
+        self.head = identity_head(channels, field=data["x"], likelihood=likelihood, scale=scale)
 
-    def forward(
-        self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
-    ) -> Decoded:
-        """Return the likelihood of the picture; every pixel is a token (b h*w c)."""
-        if features is None:
-            raise BuildError("decoder cosine needs a code, and there is none")
-        features = zero_invalid_tokens(features)
-        grid = features.grid if features.positions is None and not self.fixed else None
-        if grid is None or len(grid) != 2 or math.prod(grid) != features.x.shape[1]:
-            grid = self.cells
-        x, _ = align(features, math.prod(grid), grid)
-        picture = self.transform(self.blocks(rearrange(x, "b (h w) d -> b d h w", h=grid[0])))
-        picture = picture + self.correction(picture)
-        return self.head(rearrange(picture, "b c h w -> b (h w) c"), grid=tuple(picture.shape[2:]))
+    def pixels(self, x: Float[Tensor, "b d i j"]) -> Float[Tensor, "b c h w"]:
+        """Return the picture."""
+        picture = self.transform(self.blocks(x))
+        return picture + self.correction(picture)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 
 from annotated_types import Ge, Le, Predicate
-from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit import Decoded, Decoder, Features, Likelihood, Signature
+from reprkit import Features, Likelihood, Signature
 from reprkit.decoders.head import Head, Scale
-from reprkit.errors import BuildError
 from reprkit.registry.constraints import Width, odd
+from reprkit_compress.decoders.base import PictureDecoder
 from reprkit_compress.layers.gdn import GDN
 from reprkit_compress.layers.maps import TokensToMap
 
 
-class MapDecoder(Decoder):
-    """Base of decoders to pictures of any size: the code's grid times 2^depth; every pixel is a token (b h*w c).
+class MapDecoder(PictureDecoder):
+    """Base of decoders that double the code's grid ``depth`` times.
 
     A subclass sets ``layers``, from the map of the code to ``pixel_width`` channels of each pixel.
 
@@ -31,7 +31,6 @@ class MapDecoder(Decoder):
         tokens: number of tokens of the code.
     """
 
-    provides = frozenset({"any_size"})
     layers: nn.Sequential
 
     def __init__(
@@ -45,12 +44,9 @@ class MapDecoder(Decoder):
         data: Signature,
         tokens: int | None,
     ) -> None:
-        super().__init__()
-        self.depth, self.part = depth, part
-        self.place = TokensToMap(width, depth, part, data=data, tokens=tokens)
-        self.in_dim = self.place.in_dim
-        if self.place.join is not None:  # its weights are for one grid
-            self.provides = self.provides - {"any_size"}
+        place = TokensToMap(width, depth, part, data=data, tokens=tokens)
+        super().__init__(part, place.cells, tokens)
+        self.place, self.in_dim = place, place.in_dim
         field = data["x"]
         # As many channels as the likelihood has parameters: a wide map of all pixels would take most of the time.
         needed = field.channels * sum(
@@ -61,14 +57,13 @@ class MapDecoder(Decoder):
         if self.head.linear.weight.shape[0] == self.head.linear.weight.shape[1]:
             nn.init.eye_(self.head.linear.weight)
 
-    def forward(
-        self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
-    ) -> Decoded:
-        """Return the likelihood of the picture; every pixel is a token (b h*w c)."""
-        if features is None:
-            raise BuildError(f"{self.part} needs a code, and there is none")
-        pixels = self.layers(self.place(features))
-        return self.head(rearrange(pixels, "b d h w -> b (h w) d"), grid=tuple(pixels.shape[2:]))
+    def to_map(self, features: Features) -> Float[Tensor, "b d i j"]:
+        """Return the code's map; a code with other tokens than cells is mapped to it by a linear layer."""
+        return self.place(features)
+
+    def pixels(self, x: Float[Tensor, "b d i j"]) -> Float[Tensor, "b c h w"]:
+        """Return what the head reads of each pixel."""
+        return self.layers(x)
 
 
 class StridedDecoder(MapDecoder):

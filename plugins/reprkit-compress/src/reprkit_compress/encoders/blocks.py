@@ -9,12 +9,12 @@ from torch import nn
 
 from reprkit import Signature
 from reprkit.registry.constraints import DepthOrZero, Width
-from reprkit_compress.encoders.strided import MapEncoder
+from reprkit_compress.encoders.strided import HalvingEncoder
 from reprkit_compress.layers.blocks import Block
 from reprkit_compress.layers.maps import stage_widths
 
 
-class BlocksEncoder(MapEncoder):
+class BlocksEncoder(HalvingEncoder):
     """Convolutions of stride 2 and residual blocks, with few channels near the pixels and most of the work on the last maps.
 
     Maps have half the channels of the next one, but at least 32, and each but the first is followed by residual blocks without

@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import Literal
 
 import torch.nn.functional as F
-from einops import rearrange
-from jaxtyping import Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit import Encoder, Features, Signature
-from reprkit.errors import BuildError, DataError
-from reprkit.layers.field_checks import image_shape
+from reprkit import Signature
 from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import DepthOrZero, Width
-from reprkit.types import Batch
+from reprkit_compress.encoders.base import MapEncoder
+from reprkit_compress.layers.maps import picture_cells
 from reprkit_compress.layers.picture_network import PictureNetwork
 
 
-class CompactEncoder(Encoder):
+class CompactEncoder(MapEncoder):
     """A picture of the same channels, smaller by ``scale``, for latents ``jpeg`` and ``webp`` (Jiang et al., arXiv 1708.00838).
 
     ::
@@ -40,47 +38,14 @@ class CompactEncoder(Encoder):
         BuildError: the data is no image, or ``scale`` does not divide its size.
     """
 
-    provides = frozenset({"any_size"})
-
     def __init__(
         self, scale: Literal[1, 2, 4] = 2, *, width: Width = 32, blocks: DepthOrZero = 3, data: Signature
     ) -> None:
-        super().__init__()
-        field = data["x"]
-        height, length, channels = image_shape(field, "encoder compact")
-        if field.discrete:
-            raise BuildError("encoder compact makes pictures of pictures, and x is a map of symbols")
-        if height % scale or length % scale:
-            raise BuildError(f"encoder compact: scale={scale} does not divide images of {height} x {length}")
-        self.out_dim, self.scale = channels, scale
-        self.rescale = Rescale(field)
+        _, channels = picture_cells(data["x"], "encoder compact", "scale", scale)
+        super().__init__(channels, scale, "encoder compact", f"scale={scale}")
+        self.rescale = Rescale(data["x"])
         self.layers = nn.Sequential(PictureNetwork(channels, channels, width, blocks, down=scale))
 
-    def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """Return the pixels of the smaller picture (b n c).
-
-        Raises:
-            BuildError: ``keep`` was given; neighboring pixels depend on each other.
-            DataError: ``scale`` does not divide the pictures' sides.
-        """
-        if keep is not None:
-            raise BuildError("encoder compact cannot read only some pixels: use vit")
-        grid = self.grid(batch)
-        picture = rearrange(self.rescale(batch["x"]), "b h w c -> b c h w")
-        small = (F.avg_pool2d(picture, self.scale) + self.layers(picture)) / 2 + 0.5
-        return Features(x=rearrange(small, "b c h w -> b (h w) c"), grid=grid)
-
-    def count(self, batch: Batch) -> int:
-        """Return the number of pixels of the smaller picture."""
-        rows, columns = self.grid(batch)
-        return rows * columns
-
-    def grid(self, batch: Batch) -> tuple[int, int]:
-        """Return rows and columns of the smaller picture."""
-        height, width = batch["x"].shape[1:3]
-        if height % self.scale or width % self.scale:
-            raise DataError(
-                f"encoder compact with scale={self.scale} reads pictures whose sides are multiples of it, and these are "
-                f"{height} x {width}: pad them"
-            )
-        return height // self.scale, width // self.scale
+    def to_map(self, picture: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c i j"]:
+        """Return the smaller picture, in about [0, 1]."""
+        return (F.avg_pool2d(picture, self.side) + self.layers(picture)) / 2 + 0.5

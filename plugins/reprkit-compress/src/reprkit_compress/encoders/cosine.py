@@ -5,20 +5,17 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from einops import rearrange
-from jaxtyping import Int
-from torch import Tensor, nn
+from torch import nn
 
-from reprkit import Encoder, Features, Signature
-from reprkit.errors import BuildError, DataError
-from reprkit.layers.field_checks import image_shape
+from reprkit import Signature
 from reprkit.layers.value_embedding import Rescale
 from reprkit.registry.constraints import DepthOrZero, Positive, Width
-from reprkit.types import Batch
+from reprkit_compress.encoders.base import MapEncoder
 from reprkit_compress.layers.cosine import Bottleneck, cosine_basis
+from reprkit_compress.layers.maps import picture_cells
 
 
-class CosineEncoder(Encoder):
+class CosineEncoder(MapEncoder):
     """A linear map of blocks of pixels that starts as the cosine transform, then residual blocks that start as the identity.
 
     ::
@@ -45,8 +42,6 @@ class CosineEncoder(Encoder):
         BuildError: the data is no image, or ``side`` does not divide its size.
     """
 
-    provides = frozenset({"any_size"})
-
     def __init__(
         self,
         side: Literal[2, 4, 8, 16] = 8,
@@ -56,45 +51,11 @@ class CosineEncoder(Encoder):
         step: Positive = 0.06,
         data: Signature,
     ) -> None:
-        super().__init__()
-        field = data["x"]
-        height, length, channels = image_shape(field, "encoder cosine")
-        if field.discrete:
-            raise BuildError("encoder cosine transforms pictures, and x is a map of symbols")
-        if height % side or length % side:
-            raise BuildError(f"encoder cosine: side={side} does not divide images of {height} x {length}")
-        self.out_dim, self.side, self.step = channels * side**2, side, float(step)
-        self.rescale = Rescale(field)
+        _, channels = picture_cells(data["x"], "encoder cosine", "side", side)
+        super().__init__(channels * side**2, side, "encoder cosine", f"side={side}")
+        self.rescale = Rescale(data["x"])
         transform = nn.Conv2d(channels, self.out_dim, side, stride=side)
         with torch.no_grad():
             transform.weight.copy_(cosine_basis(channels, side) / (8 * step))  # values are in -1 to 1
             nn.init.zeros_(transform.bias)  # type: ignore[arg-type]
         self.layers = nn.Sequential(transform, *(Bottleneck(self.out_dim, inner) for _ in range(blocks)))
-
-    def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """Return the coefficients of the blocks (b n c*side^2).
-
-        Raises:
-            BuildError: ``keep`` was given; neighboring blocks depend on each other.
-            DataError: ``side`` does not divide the pictures' sides.
-        """
-        if keep is not None:
-            raise BuildError("encoder cosine cannot read only some blocks: use vit")
-        grid = self.grid(batch)
-        picture = rearrange(self.rescale(batch["x"]), "b h w c -> b c h w")
-        return Features(x=rearrange(self.layers(picture), "b d h w -> b (h w) d"), grid=grid)
-
-    def count(self, batch: Batch) -> int:
-        """Return the number of blocks."""
-        rows, columns = self.grid(batch)
-        return rows * columns
-
-    def grid(self, batch: Batch) -> tuple[int, int]:
-        """Return rows and columns of blocks."""
-        height, width = batch["x"].shape[1:3]
-        if height % self.side or width % self.side:
-            raise DataError(
-                f"encoder cosine with side={self.side} reads pictures whose sides are multiples of it, and these are "
-                f"{height} x {width}: pad them"
-            )
-        return height // self.side, width // self.side

@@ -34,10 +34,9 @@ class RateDistortion(Evaluator):
     - ``bpp``: bits per pixel of the whole string; ``payload_bpp``: without reprkit's header.
     - ``psnr``: dB, over all channels; ``ms_ssim``, of pictures from 176 pixels a side.
     - ``jpeg_gain_db``: PSNR above that of JPEG in as many bytes, all headers counted; so ``webp_gain_db`` and ``avif_gain_db``.
-    The
-      codec's PSNR is interpolated between its qualities in the logarithm of the bytes, picture by picture; ``jpeg_compared`` is the
-      share of pictures whose bytes lie within its curve, and only these count.  JPEG is optimized, and the best at each size of
-      4:2:0 and 4:4:4, baseline and progressive.
+      The codec's PSNR is interpolated between its qualities in the logarithm of the bytes, picture by picture; ``jpeg_compared`` is
+      the share of pictures whose bytes lie within its curve, and only these count.  JPEG is optimized, and the best at each size
+      of 4:2:0 and 4:4:4, baseline and progressive.
 
     With several rates the names end in the rate, ``psnr@0.5``, and ``jpeg_gain_db`` without one is the least of all.  The figure
     ``curve`` shows all curves, and ``pictures`` the middle of the first pictures.
@@ -136,8 +135,10 @@ def to_8_bit(values: torch.Tensor | np.ndarray, field: Field) -> np.ndarray:
 
 
 def measured_rates(found: Mapping[str, Any]) -> str:
-    """Return what ``measure`` found as a table, one line for each rate."""
-    columns = ("bpp", "payload_bpp", "psnr", "ms_ssim", *(f"{codec}_gain_db" for codec in CODECS))
+    """Return what ``measure`` found as a table, one line for each rate; shares that were compared where some are below 1."""
+    part = [name for name, value in found.items() if "_compared" in name and value < 1]
+    compared = [f"{codec}_compared" for codec in CODECS if any(name.startswith(codec) for name in part)]
+    columns = ("bpp", "payload_bpp", "psnr", "ms_ssim", *(f"{codec}_gain_db" for codec in CODECS), *compared)
     names = [name for name in columns if any(key == name or key.startswith(f"{name}@") for key in found)]
     rates = [key.partition("@")[2] for key in found if key.startswith("bpp@")] or [""]
     rows = [["rate", *names]]

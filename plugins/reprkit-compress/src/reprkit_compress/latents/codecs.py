@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,6 +19,7 @@ from reprkit.errors import CompressionError, PartArgumentError
 from reprkit.interfaces import require
 from reprkit.latents.functional import straight_through, zero_padding
 from reprkit.registry.constraints import NonNegative
+from reprkit_compress.latents.map_layout import map_shape
 from reprkit_compress.layers.dct_rate import dct_rate
 
 Quality = Annotated[int, Ge(1), Le(100)]
@@ -71,7 +71,7 @@ class Codec(Latent):
             PartArgumentError: features that are not finite, or a picture that is larger than the codec allows.
         """
         x = zero_padding(features).float()
-        rows = _rows(features)
+        rows, _ = map_shape(features)
         cut = straight_through(x.detach().clamp(0, 1), x)  # features beyond black and white find back
         pictures = rearrange(cut, "b (h w) c -> b h w c", h=rows)
         require(
@@ -153,20 +153,12 @@ class Codec(Latent):
 
     def read(self, strings: Sequence[bytes], like: Code) -> Code:
         """Invert ``write``; see ``Latent.read``."""
-        _, n, channels = like.z.shape
-        rows = _rows(like)
-        pictures = torch.stack([self.decode(string, (rows, n // rows, channels)) for string in strings])
+        shape = (*map_shape(like), like.z.shape[-1])
+        pictures = torch.stack([self.decode(string, shape) for string in strings])
         z = rearrange(pictures, "b h w c -> b (h w) c").to(like.z)
         if like.mask is not None:
             z = z.masked_fill(~like.mask.unsqueeze(-1), 0.0)
         return Code.of(like, z=z, bits=None, payload=tuple(strings))
-
-
-def _rows(layout: Features | Code) -> int:
-    """Return the number of rows of pixels."""
-    grid, tokens = layout.grid, (layout.x if isinstance(layout, Features) else layout.z).shape[1]
-    whole = grid is not None and len(grid) == 2 and layout.positions is None and math.prod(grid) == tokens
-    return grid[0] if grid is not None and whole else 1
 
 
 class Jpeg(Codec):

@@ -19,18 +19,18 @@ from reprkit.errors import CompressionError
 from reprkit.latents.entropy_model import LEAST, FactorizedEntropy
 from reprkit.latents.functional import (
     check_indices,
-    draw_noise,
+    round_codes,
     straight_through,
     sum_per_example,
     zero_padding,
 )
+from reprkit.latents.rounded import SHARPNESS
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
 from reprkit.utils.symbol_coder import to_frequencies
 from reprkit.utils.symbol_stack import open_stack
 from reprkit_compress.latents.map_layout import MapLayout
 
-SHARPNESS = 4.0  # codes are features times this factor: at the start several whole numbers are in use
 # Classes of the neighbors' sum, which says where a number is likely, and of their difference, which says how surely.
 _SUMS = torch.tensor([-15, -8, -4, -2, -1, 0, 1, 2, 3, 5, 9, 16])
 _DIFFERENCES = torch.tensor([2, 5])
@@ -87,11 +87,7 @@ class Context(Variational):
     def forward(self, features: Features) -> Code:
         """Return the code of features (b n dim)."""
         y = SHARPNESS * zero_padding(features)
-        y = straight_through(
-            y.detach().clamp(-self.limit, self.limit), y
-        )  # features beyond the limit find back
-        rounded = straight_through(y.round(), y)
-        z = y + draw_noise(torch.rand, y) - 0.5 if self.training else rounded
+        z, rounded = round_codes(y, self.limit, noise=self.training)
         layout = MapLayout(features)
         nats = sum_per_example(self._nats(z, layout), features.mask)
         if not self.training and self.has_tables:

@@ -28,6 +28,7 @@ from reprkit_compress.latents.context_coder import (
     fit_tables,
     table_of,
 )
+from reprkit_compress.latents.map_layout import map_shape
 
 
 class ContextTables(Rounded):
@@ -151,7 +152,5 @@ class ContextTables(Rounded):
 
 def _valid(code: Code) -> NDArray[np.bool_]:
     """Return which places of the tokens' grid, or of one row, are valid (b h w)."""
-    b, n, grid = *code.z.shape[:2], code.grid
-    size = grid if grid is not None and len(grid) == 2 and grid[0] * grid[1] == n else (1, n)
-    mask = np.ones((b, n), bool) if code.mask is None else code.mask.cpu().numpy()
-    return mask.reshape(b, *size)
+    mask = np.ones(code.z.shape[:2], bool) if code.mask is None else code.mask.cpu().numpy()
+    return mask.reshape(len(mask), *map_shape(code))

@@ -19,11 +19,12 @@ from reprkit.interfaces import require
 from reprkit.latents.entropy_model import LEAST, FactorizedEntropy
 from reprkit.latents.functional import (
     check_indices,
-    draw_noise,
+    round_codes,
     straight_through,
     sum_per_example,
     zero_padding,
 )
+from reprkit.latents.rounded import SHARPNESS
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, Width
 from reprkit.utils.symbol_coder import to_frequencies
@@ -43,7 +44,6 @@ from reprkit_compress.latents.scale_tables import (
 )
 from reprkit_compress.layers.integer import SUM, IntegerSynthesis
 
-SHARPNESS = 4.0  # codes are features times this factor: at the start several whole numbers are in use
 _SIDE = 31  # the largest whole number of the side code
 _START = 29.0  # index of the scale where the synthesis gives 0: about 2
 
@@ -103,7 +103,7 @@ class Hyperprior(Variational):
         warmup: CountOrZero = 0,
     ) -> None:
         self.values = 2 * limit + 1
-        levels = () if len(betas) == 1 else (8 * (len(betas) - 1) + 1,)
+        levels = () if len(betas) == 1 else (STEPS * (len(betas) - 1) + 1,)
         super().__init__(
             in_dim=dim, out_dim=dim, vocab=(self.values,) * dim + levels, beta=1.0, warmup=warmup
         )
@@ -151,11 +151,7 @@ class Hyperprior(Variational):
         if self.gains is not None:
             level = self.gains.draw(y) if self.training else self._levels(y)
             y = y * self.gains.gain(level).unsqueeze(1).to(y.dtype)
-        y = straight_through(
-            y.detach().clamp(-self.limit, self.limit), y
-        )  # features beyond the limit find back
-        rounded = straight_through(y.round(), y)
-        noisy = y + draw_noise(torch.rand, y) - 0.5 if self.training else rounded
+        noisy, rounded = round_codes(y, self.limit, noise=self.training)
         layout = MapLayout(features)
         z = self._side(noisy, layout, noise=self.training)
         nats = self._nats(noisy, z, layout)
@@ -204,11 +200,7 @@ class Hyperprior(Variational):
     def _side(self, y: Float[Tensor, "b n d"], layout: MapLayout, *, noise: bool) -> Float[Tensor, "b s h w"]:
         """Return the side code of y: with noise, or whole numbers; 0 at cells without a valid token."""
         side = self.analysis(layout.to_map(y))
-        side = straight_through(side.detach().clamp(-_SIDE, _SIDE), side)
-        if noise:
-            z = side + draw_noise(torch.rand, side) - 0.5
-        else:
-            z = straight_through(side.round(), side)
+        z, _ = round_codes(side, _SIDE, noise=noise)
         return z if layout.valid is None else z * layout.valid
 
     def _nats(self, y: Tensor, z: Tensor, layout: MapLayout) -> Float[Tensor, " b"]:

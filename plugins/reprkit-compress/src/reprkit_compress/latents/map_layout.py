@@ -14,16 +14,19 @@ from reprkit import Code, Features
 _BLOCK = 4  # tokens along each side of a block
 
 
+def map_shape(tokens: Features | Code) -> tuple[int, int]:
+    """Return rows and columns of all tokens, those of their grid; one row for others and for a subset of tokens."""
+    count, grid = (tokens.x if isinstance(tokens, Features) else tokens.z).shape[1], tokens.grid
+    if grid is None or len(grid) != 2 or math.prod(grid) != count or tokens.positions is not None:
+        return 1, count
+    return grid[0], grid[1]
+
+
 class MapLayout:
     """Where the tokens of a code lie: on a map whose sides are multiples of four, and which of its blocks hold a valid token."""
 
-    size: tuple[int, int]
-
     def __init__(self, tokens: Features | Code) -> None:
-        x = tokens.x if isinstance(tokens, Features) else tokens.z
-        count, grid = x.shape[1], tokens.grid
-        planar = grid is not None and len(grid) == 2 and math.prod(grid) == count
-        self.size = (grid[0], grid[1]) if planar and grid is not None else (1, count)
+        self.size = map_shape(tokens)
         self.cells = tuple(-(-side // _BLOCK) for side in self.size)
         self.mask, self.valid = tokens.mask, None
         if self.mask is not None:

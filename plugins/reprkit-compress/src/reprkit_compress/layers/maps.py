@@ -1,4 +1,4 @@
-"""What encoders and decoders of pictures of any size share: the size of the last map, and tokens to maps."""
+"""What encoders and decoders of pictures of any size share: the size of the map, and tokens to maps."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit import Features, Signature
-from reprkit.errors import DataError
+from reprkit import Features, Field, Signature
+from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import require
 from reprkit.layers.convolution import downsampled_size
 from reprkit.layers.field_checks import image_shape, require_token_count
@@ -18,20 +18,48 @@ from reprkit.models.grid import align
 from reprkit.types import Batch
 
 
-def map_size(batch: Batch, depth: int, part: str) -> tuple[int, int]:
-    """Return rows and columns of the map after ``depth`` halvings of the pictures of a batch.
+def map_size(batch: Batch, side: int, part: str) -> tuple[int, int]:
+    """Return rows and columns of cells of ``side`` x ``side`` pixels in the pictures of a batch.
 
     Raises:
-        DataError: 2^depth does not divide the pictures' size.
+        DataError: ``side`` does not divide the pictures' sides; ``part`` names the reader and its setting.
     """
     height, width = batch["x"].shape[1:3]
-    step = 2**depth
-    if height % step or width % step:
+    if height % side or width % side:
         raise DataError(
-            f"{part} with depth={depth} reads pictures whose sides are multiples of {step}, and these are {height} x {width}: "
-            f"pad them to {-(-height // step) * step} x {-(-width // step) * step}"
+            f"{part} reads pictures whose sides are multiples of {side}, and these are {height} x {width}: "
+            f"pad them to {-(-height // side) * side} x {-(-width // side) * side}"
         )
-    return height // step, width // step
+    return height // side, width // side
+
+
+def picture_cells(field: Field, part: str, setting: str, side: int) -> tuple[tuple[int, int], int]:
+    """Return rows and columns of cells of ``side`` x ``side`` pixels in pictures of numbers, and their channels.
+
+    Raises:
+        BuildError: the data is no image, or ``side``, the value of ``setting``, does not divide its size.
+    """
+    height, width, channels = image_shape(field, part)
+    if field.discrete:
+        raise BuildError(f"{part} reads or makes pictures, and x is a map of symbols")
+    if height % side or width % side:
+        raise BuildError(f"{part}: {setting}={side} does not divide images of {height} x {width}")
+    return (height // side, width // side), channels
+
+
+def code_to_map(
+    features: Features, cells: tuple[int, int], *, fixed: bool = False
+) -> Float[Tensor, "b d h w"]:
+    """Lay out the tokens of a code on its own grid of rows and columns; without one, or if ``fixed``, on ``cells``.
+
+    Another number of tokens than cells is resampled by nearest neighbor.
+    """
+    features = zero_invalid_tokens(features)
+    grid = None if fixed or features.positions is not None else features.grid
+    if grid is None or len(grid) != 2 or math.prod(grid) != features.x.shape[1]:
+        grid = cells
+    x, _ = align(features, math.prod(grid), grid)
+    return rearrange(x, "b (h w) d -> b d h w", h=grid[0])
 
 
 def stage_widths(width: int, depth: int, least: int = 32) -> list[int]:
@@ -71,12 +99,8 @@ class TokensToMap(nn.Module):
 
     def forward(self, features: Features) -> Float[Tensor, "b d h w"]:
         """Return the map."""
-        features = zero_invalid_tokens(features)
-        grid = features.grid
-        if self.join is None and grid is not None and len(grid) == 2 and features.positions is None:
-            return rearrange(features.x, "b (h w) d -> b d h w", h=grid[0])
-        x, _ = align(features, self.tokens)
-        x = x if self.join is None else self.join(x.flatten(1))
-        return rearrange(
-            x.reshape(len(x), math.prod(self.cells), -1), "b (h w) d -> b d h w", h=self.cells[0]
-        )
+        if self.join is None:
+            return code_to_map(features, self.cells)
+        x, _ = align(zero_invalid_tokens(features), self.tokens)
+        rows, columns = self.cells
+        return rearrange(self.join(x.flatten(1)), "b (h w d) -> b d h w", h=rows, w=columns)
