@@ -12,8 +12,8 @@ Paper: Chorowski et al. 2019, "Unsupervised speech representation learning using
 (25 to 50 codes a second, decoder conditioned on the speaker, random time jitter of the codes); the decoder here predicts
 spectral envelopes, not samples.
 Data: the same sentences by several synthetic voices, with their phones (reprkit-audio's parallel-speech; needs flite).
-Expected (seed 0, one core, about five minutes): purity 0.525, k-means 0.483, untrained 0.141; docs/results/voice.md.  ABX at 20
-and 40 ms: docs/results/contracts/units.md.
+Expected (seed 0, one core, about five minutes): purity 0.525, k-means 0.483, untrained 0.141; docs/results/voice/units.md.
+ABX at 20 and 40 ms: docs/results/contracts/units.md.
 
     python recipes/speech_units.py
     python recipes/speech_units.py --latent "binary(bits=7)"

@@ -8,7 +8,7 @@ vocoder and by Griffin-Lim.  The model's folder is a vocoder for every other par
 Papers: Siuzdak 2023, "Vocos", arXiv 2306.00814; Kong et al. 2020, "HiFi-GAN", arXiv 2010.05646; Yamamoto et al. 2020,
 "Parallel WaveGAN", arXiv 1910.11480.
 Data: the sample of speech that comes with reprkit-audio; any other: ``--data "speech(root='DIR')"``, asterisk, fillets.
-Expected: docs/results/voice.md, "Copy synthesis".
+Expected: docs/results/voice/copy_synthesis.md.
 
     python recipes/vocoder.py                                                # a small network, on the CPU
     python recipes/vocoder.py --latent "residual-vq(codes=256, layers=4, dim=64)"    # a neural codec

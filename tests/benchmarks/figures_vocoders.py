@@ -1,4 +1,4 @@
-"""The figures of docs/results/voice.md on copy synthesis: eight human speakers through every vocoder, judged by Resemblyzer.
+"""The figures of docs/results/voice/copy_synthesis.md: eight speakers through every vocoder, judged by Resemblyzer.
 
     python tests/benchmarks/figures_vocoders.py                                    griffin-lim and world
     python tests/benchmarks/figures_vocoders.py --neural runs/vocoder/model        and a trained one

@@ -1,4 +1,4 @@
-"""The figures of docs/results/voice.md on conversion: presets, each with its mechanism left out, other contents, AutoVC's neck.
+"""The figures of docs/results/voice/presets.md: presets, each with its mechanism left out, other contents, AutoVC's neck.
 
     python tests/benchmarks/figures_voice.py                              all there is (about three hours of one core)
     python tests/benchmarks/figures_voice.py --only sweep --necks 2 --necks 16

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/figures_voice_bound.py [--data "asterisk(frames=64)"] [--neighbours 4 --neighbours 32]
 
-For docs/results/voice.md.  Conversions, target utterances for the pitch, judge and centres are those of the evaluator ``voice``
-with its own settings; frames of a source from the test part are replaced by means of the nearest frames (Euclid, every
+For docs/results/voice/presets.md.  Conversions, target utterances for the pitch, judge and centres are those of the evaluator
+``voice`` with its own settings; frames of a source from the test part are replaced by means of the nearest frames (Euclid, every
 coefficient without its speaker's mean and spread) among all that the target says in the train part, then, in the second row,
 every coefficient gets the target's own mean and spread back, since means are smoother than speech (Toda et al. 2007, IEEE
 Transactions on Audio, Speech and Language Processing 15(8)).

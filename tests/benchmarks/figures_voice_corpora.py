@@ -1,4 +1,4 @@
-"""The figures of docs/results/voice.md on speakers of several corpora trained together.
+"""The figures of docs/results/voice/many_speakers.md on speakers of several corpora trained together.
 
     python tests/benchmarks/figures_voice_corpora.py --seed 10 --stage train
     python tests/benchmarks/figures_voice_corpora.py --seed 10 --stage asterisk --strength 1 --strength 1.5

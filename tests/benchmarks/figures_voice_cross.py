@@ -1,4 +1,4 @@
-"""The figures of docs/results/voice.md on cross-lingual conversion: sentences in languages that the target speaker does not speak.
+"""The figures of docs/results/voice/cross_lingual.md: sentences in languages that the target speaker does not speak.
 
     python tests/benchmarks/figures_voice_cross.py --model runs/voice_conversion/model --data "asterisk(frames=128)" --seed 10
     python tests/benchmarks/figures_voice_cross.py --model MODEL --data "voices(frames=128)" --prompts 20 --neighbors 4

@@ -1,4 +1,4 @@
-"""The figures of docs/results/voice.md on speakers that a model of conversion never heard: one-shot, both source and target.
+"""The figures of docs/results/voice/many_speakers.md on a model of four speakers: source and target unseen.
 
     python tests/benchmarks/figures_voice_unseen.py MODEL --data "fillets(frames=128)" [--seed 0] [--prompts 1]
 
