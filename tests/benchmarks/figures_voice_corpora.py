@@ -4,6 +4,7 @@
     python tests/benchmarks/figures_voice_corpora.py --seed 10 --stage asterisk --strength 1 --strength 1.5
     python tests/benchmarks/figures_voice_corpora.py --seed 10 --stage fillets --strength 1.5
     python tests/benchmarks/figures_voice_corpora.py --seed 10 --stage unseen --strength 1.5
+    python tests/benchmarks/figures_voice_corpora.py --seed 10 --stage unseen --neighbors 4 --prompts 1 --spread
 
 One model for each seed: the parts and settings of the recipe's preset "perturbed", trained on ``voices`` without eight
 speakers that the seed draws, and without the valid and test parts of the others.  Settings are chosen on ``--part valid``.
@@ -36,8 +37,9 @@ DRAWN = tuple(
     for name in ("british", "hillbilly", "mobster", "pirate", "russian", "russian_pl", "singer", "surfer")
 ) + tuple(f"tuxpaint-{language}" for language in ("be", "bg", "ca", "da", "el", "es", "fr", "ro", "ru"))
 COLUMNS = (
-    "natural.wer", "copy.wer", "self.wer", "wer", "wer_rise", "cer", "nearer", "nearest", "shift.nearer", "shift.nearest",
-    "paired.better", "paired.p", "second.nearer", "second.nearest", "natural.dnsmos", "copy.dnsmos", "dnsmos", "words_n", "n",
+    "natural.identified", "copy.identified", "natural.wer", "copy.wer", "self.wer", "wer", "wer_rise", "cer", "nearer", "nearest",
+    "shift.nearer", "shift.nearest", "paired.better", "paired.p", "second.nearer", "second.nearest", "natural.dnsmos",
+    "copy.dnsmos", "dnsmos", "words_n", "n",
 )  # fmt: skip
 
 
@@ -80,6 +82,8 @@ def main(
     part: Annotated[str, typer.Option(help="valid or test")] = "test",
     strength: list[float] = [1.0],  # noqa: B006
     spread: bool = False,
+    neighbors: Annotated[int, typer.Option(help="the target's nearest frames; 0 for the decoded ones")] = 0,
+    prompts: Annotated[int, typer.Option(help="utterances of the target; 1 is one-shot")] = 1,
     steps: int = 2400,
     width: int = 96,
     content: str = "vq(codes=256, dim=16, codebooks=3)",
@@ -109,14 +113,18 @@ def main(
     print("| strength | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 1), flush=True)
     for each in strength:
         judge = rk.create(
-            "evaluator", "voice", pairs=pairs, clips=clips, languages=languages, strength=each, spread=spread, examples=0
+            "evaluator", "voice", pairs=pairs, clips=clips, languages=languages, strength=each, spread=spread,
+            neighbors=neighbors, prompts=prompts, examples=0,
         )  # fmt: skip
         found = judge(loaded, data, enrolled)
         print(
             f"| {each:g} | " + " | ".join(f"{lookup(found, name):.3g}" for name in COLUMNS) + " |", flush=True
         )
         OUT.mkdir(parents=True, exist_ok=True)
-        record = OUT / f"{stage}-{part}-{seed}-{each:g}{'-spread' if spread else ''}.json"
+        setting = (
+            f"{each:g}{'-spread' if spread else ''}{f'-neighbors{neighbors}-{prompts}' if neighbors else ''}"
+        )
+        record = OUT / f"{stage}-{part}-{seed}-{setting}.json"
         record.write_text(json.dumps(found, indent=1, default=str, ensure_ascii=False) + "\n")
 
 
