@@ -4,8 +4,8 @@
     python tests/benchmarks/figures_hyperprior.py --seconds 200
 
 Encoder and decoder start as JPEG's cosine transform and learn at a small rate, as in recipes/compress.py; the latent starts at
-random and learns at a larger one.  Trained for a processor time (one thread, Adam, a fifth of the learning rates in the last 30 % of
-the time) on crops of 64 x 64; coded are crops of 256 x 256 of photographs held out by name, header counted.
+random and learns at a larger one.  Trained for a processor time (one thread, Adam, a fifth of the learning rates in the last 30 %
+of it) on crops of 64 x 64; coded are crops of 256 x 256 of photographs held out by name, header counted.
 """
 
 from __future__ import annotations
