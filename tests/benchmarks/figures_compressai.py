@@ -7,7 +7,7 @@
 
 Each row is trained (one thread, Adam, gradients of norm 1 at most, a tenth of the learning rate in the last fifth of the time) on
 batches of the same crops of 64 x 64, drawn by one seed, and codes the same crops of 256 x 256 of other photographs: bytes of its
-own entropy coder, errors after rounding to 8 bits.  The loss is the same, in bits a pixel, with lambda = 3 / (2 ln 2 (255 scale)^2).
+own entropy coder, errors after rounding to 8 bits.  The loss is the same, in bits a pixel, lambda = 3 / (2 ln 2 (255 scale)^2).
 A file's header counts: that of reprkit, and the 27 bytes that CompressAI's examples/codec.py writes.  Rows are kept in OUT, and
 the table has all of them.
 
