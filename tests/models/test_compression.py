@@ -250,7 +250,7 @@ def with_prior():
 
 
 @pytest.mark.slow
-def test_a_causal_prior_codes_within_two_percent_of_its_likelihood(with_prior):
+def test_a_causal_prior_codes_at_its_likelihood(with_prior):
     model, data, prior = with_prior
     with torch.no_grad():
         codes = model.encode(data.batch(range(3)))
@@ -258,7 +258,7 @@ def test_a_causal_prior_codes_within_two_percent_of_its_likelihood(with_prior):
     expected = (nats / torch.tensor(2.0).log()).tolist()
     payloads = CodingPrior(model, "code", prior).write(codes["code"])
     for payload, bits in zip(payloads, expected, strict=True):
-        assert bits - 1 < 8 * (len(payload) - CHECKSUM) < 1.02 * bits
+        assert bits - 1 < 8 * (len(payload) - CHECKSUM) < 1.005 * bits + 40  # the coder ends with a word
     strings = model.compress(codes, priors={"code": prior})
     assert [len(string) - len(payload) for string, payload in zip(strings, payloads, strict=True)] == [21] * 3
     again = model.decompress(strings[1:], priors={"code": prior})
