@@ -15,7 +15,7 @@ Expected (one core, about four minutes): docs/results/compression/pictures.md.
     python recipes/compress.py --fetched --steps 2000
     python recipes/compress.py --data pictures/ --test others/
     python recipes/compress.py --encoder "strided(width=64)" --decoder "strided(width=64, scale=0.03)" --latent "rounded(dim=64)" \
---lr 1e-3 --steps 20000
+--lr 1e-3 --clip 1 --steps 20000
     reprkit compress runs/compress/rate-1 photo.png -o photo.rk && reprkit decompress runs/compress/rate-1 photo.rk -o back.png
 """
 

@@ -57,24 +57,15 @@ def command(
     from reprkit.commands.streams import compress_streams
     from reprkit.models.code_file import write_code_file
     from reprkit.models.file_streams import stream_files
-    from reprkit.models.model_input import PictureFiles, input_names, model_input
-    from reprkit.models.pictures import PictureCoder
-    from reprkit.utils.progress import track_progress
+    from reprkit.models.model_input import input_names, model_input
+    from reprkit.models.whole_outputs import compress_examples
 
     loaded = load_model(model, device)
     if (found := stream_files(loaded, data)) is not None:
         compress_streams(loaded, found[0], out, slots, json=json)
         return
     inputs = model_input(loaded, data)
-    strings: list[bytes] = []
-    if isinstance(inputs, PictureFiles):
-        coder = PictureCoder(loaded)
-        strings = [coder.compress(file, slots=slots) for file in track_progress(inputs.files, "compressing")]
-    else:
-        for start in track_progress(range(0, len(inputs), batch), "compressing"):
-            strings += loaded.compress(
-                inputs.batch(range(start, min(start + batch, len(inputs)))), slots=slots
-            )
+    strings = compress_examples(loaded, inputs, slots=slots, batch=batch)
     write_code_file(out, strings, input_names(inputs))
     size, bits = out.stat().st_size, 8 * sum(map(len, strings)) / len(strings)
     tables = all(factor.latent.has_tables for factor in loaded.factors.values())

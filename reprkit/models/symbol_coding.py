@@ -13,7 +13,6 @@ The zeros are there only for data that takes less than a byte for each 1,024 sym
 from __future__ import annotations
 
 import copy
-import zlib
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from reprkit.types import Batch
 from reprkit.utils.adaptive_counts import ORDERS, AdaptiveCounts
 from reprkit.utils.exact_probabilities import logits_to_edges
 from reprkit.utils.modes import eval_mode
-from reprkit.utils.symbol_coder import Coder, Integers
+from reprkit.utils.symbol_coder import CHECKSUM, Coder, Integers, symbols_checksum
 from reprkit.utils.varints import encode_bytes, encode_varint
 
 if TYPE_CHECKING:
@@ -121,7 +120,9 @@ def _write(model: Model, symbols: Integers, adapt: bool) -> bytes:
     coder = Coder()
     coder.push(lefts, probabilities)
     payload = coder.to_bytes()
-    header = encode_varint(len(symbols)) + encode_varint(streams) + bytes([orders]) + _checksum(symbols)
+    header = (
+        encode_varint(len(symbols)) + encode_varint(streams) + bytes([orders]) + symbols_checksum(symbols)
+    )
     return header + encode_bytes(payload) + bytes(_padding(len(symbols), len(payload)))
 
 
@@ -133,7 +134,7 @@ def _read(model: Model, string: bytes, number: int, start: bytes) -> Integers:
     orders = reader.take(1)[0]
     if orders not in (0, ORDERS):
         reader.refuse(f"it claims counts of order {orders}, and this reprkit has {ORDERS}")
-    checksum = reader.take(4)
+    checksum = reader.take(CHECKSUM)
     payload = reader.byte_string()
     reader.take(_padding(count, len(payload)))
     reader.check_end()
@@ -146,7 +147,7 @@ def _read(model: Model, string: bytes, number: int, start: bytes) -> Integers:
             column[stream] = coder.pop_symbol(edges[stream])
         edges = steps.send(column)
     symbols = np.ascontiguousarray(columns.T).reshape(-1)[:count]
-    if not coder.empty or _checksum(symbols) != checksum:
+    if not coder.empty or symbols_checksum(symbols) != checksum:
         raise CompressionError(
             f"string {number} does not decode to what was written: the model computes other probabilities here "
             "(another version of torch or processor); read it where it was written"
@@ -193,10 +194,6 @@ def _active(count: int, streams: int) -> Iterator[int]:
     starts = np.arange(streams) * length
     for step in range(length):
         yield int((starts + step < count).sum())
-
-
-def _checksum(symbols: Integers) -> bytes:
-    return zlib.crc32(symbols.astype("<i4").tobytes()).to_bytes(4, "little")
 
 
 def _padding(count: int, size: int) -> int:

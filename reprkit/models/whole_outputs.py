@@ -1,4 +1,4 @@
-"""Outputs of a model for a whole data set, or for drawn codes, as arrays in the data's own layout."""
+"""Outputs of a model for a whole data set, its strings of bytes, or drawn codes, as arrays in the data's own layout."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from reprkit.errors import BuildError
 from reprkit.models.code_header import is_picture
 from reprkit.models.exchange import decoded_to
 from reprkit.models.isolation import isolate
+from reprkit.models.model_input import PictureFiles
 from reprkit.models.pictures import PictureCoder
 from reprkit.models.symbol_coding import codes_data
 from reprkit.utils.progress import track_progress
@@ -65,6 +66,31 @@ def reconstruct_dataset(
             length = to.length(rows) if to.field_name in rows else None
             found += examples_of(model, decode_codes(model, codes, length, output), output, steps)
     return found
+
+
+def compress_examples(
+    model: Model, data: Dataset, *, slots: int | None = None, batch: int = 256, progress: bool | None = None
+) -> list[bytes]:
+    """Compress each example; picture files keep their own sizes.  ``decompress_examples`` reads the strings.
+
+    Args:
+        model: as in ``model.compress``, or for picture files in ``compress_picture``.
+        data: of ``model_input``, at least one example.
+        slots: as in ``model.compress``.
+        batch: examples at a time.
+        progress: as in ``rk.evaluate``.
+
+    Raises:
+        PartArgumentError, BuildError, DataError: as ``model.compress`` and ``compress_picture``.
+    """
+    if isinstance(data, PictureFiles):
+        coder = PictureCoder(model)
+        files = track_progress(data.files, "compressing", show=progress)
+        return [coder.compress(file, slots=slots) for file in files]
+    strings: list[bytes] = []
+    for start in track_progress(range(0, len(data), batch), "compressing", show=progress):
+        strings += model.compress(data.batch(range(start, min(start + batch, len(data)))), slots=slots)
+    return strings
 
 
 @torch.no_grad()

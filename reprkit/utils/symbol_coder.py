@@ -9,6 +9,7 @@ string is the same on every machine.
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from reprkit.errors import CompressionError
 TOTAL = 2**16  # sum of a table of frequencies
 MAX_ENTRIES = 2**14  # of a table: symbols of a larger vocabulary have a fixed rate
 PRECISION = 24  # bits of a probability inside the coder
+CHECKSUM = 4  # bytes of a checksum
 _DIGIT = 12  # a symbol of a larger vocabulary is coded as two numbers, the lower one of 12 bits
 _WORD = 2**32 - 1
 
@@ -38,11 +40,9 @@ def to_frequencies(counts: Integers) -> Integers:
     return frequencies
 
 
-def to_edges(probabilities: NDArray[np.float64]) -> Integers:
-    """Convert probabilities (v) to cumulative probabilities of ``PRECISION`` bits (v + 1), each symbol's at least 1."""
-    scaled = np.floor(probabilities * (2**PRECISION - len(probabilities))).astype(np.int64) + 1
-    scaled[probabilities.argmax()] += 2**PRECISION - scaled.sum()
-    return np.concatenate([[0], scaled.cumsum()])
+def symbols_checksum(symbols: Integers) -> bytes:
+    """Return the CRC-32 of symbols (t), ``CHECKSUM`` bytes."""
+    return zlib.crc32(symbols.astype("<i4").tobytes()).to_bytes(CHECKSUM, "little")
 
 
 def encode_symbols(

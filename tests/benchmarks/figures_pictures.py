@@ -2,6 +2,7 @@
 
     python tests/benchmarks/figures_pictures.py runs/compress/rate-0.25 runs/compress/rate-0.5 runs/compress/rate-1
     python tests/benchmarks/figures_pictures.py --untrained 0.34 --untrained 0.2 --untrained 0.12 --untrained 0.08
+    python tests/benchmarks/figures_pictures.py --untrained 0.34 --seed 1 --only full
 
 The photographs are those of ``photos(fetched=True)`` that the split of ``--seed`` holds out by name.
 """
@@ -9,9 +10,10 @@ The photographs are those of ``photos(fetched=True)`` that the split of ``--seed
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
+import torch
 import typer
 from PIL import Image
 from reprkit_compress.evaluators.rate_distortion import RateDistortion, measured_rates, to_8_bit
@@ -54,16 +56,26 @@ def main(
     untrained_steps: Annotated[list[float] | None, typer.Option("--untrained")] = None,
     seed: int = 0,
     most: int = 24,
+    only: Annotated[Literal["crops", "full"] | None, typer.Option(help="one of the two tables")] = None,
 ) -> None:
+    torch.set_num_threads(1)
     known, unseen = rk.dataset(CROPS).split(seed=seed)
     loaded = {float(place): rk.load(str(folder)) for place, folder in enumerate(models or ())}
     loaded |= {step: untrained(step, known) for step in untrained_steps or ()}
-    evaluator = RateDistortion(codecs=("jpeg", "webp"), examples=0)
+    evaluator = RateDistortion(examples=0)
     crops = [to_8_bit(unseen[index]["x"], unseen.signature["x"]) for index in range(min(most, len(unseen)))]
-    print(f"seed {seed}: {len(crops)} crops of 256 x 256\n{measured_rates(evaluator.measure(loaded, crops))}")
+    if only != "full":
+        print(
+            f"seed {seed}: {len(crops)} crops of 256 x 256\n{measured_rates(evaluator.measure(loaded, crops))}",
+            flush=True,
+        )
+    if only == "crops":
+        return
     names = {unseen.signature["photo"].classes[int(unseen[index]["photo"])] for index in range(len(unseen))}
     pictures = full_size(names)[:most]
-    print(f"{len(pictures)} photographs at full size\n{measured_rates(evaluator.measure(loaded, pictures))}")
+    print(
+        f"seed {seed}: {len(pictures)} photographs at full size\n{measured_rates(evaluator.measure(loaded, pictures))}"
+    )
 
 
 if __name__ == "__main__":

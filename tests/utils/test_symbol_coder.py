@@ -6,11 +6,12 @@ import pytest
 from reprkit.errors import CompressionError
 from reprkit.utils import symbol_coder
 from reprkit.utils.symbol_coder import (
+    CHECKSUM,
     FastColumnCoder,
     PlainColumnCoder,
     decode_symbols,
     encode_symbols,
-    to_edges,
+    symbols_checksum,
     to_frequencies,
 )
 
@@ -47,11 +48,12 @@ def test_frequencies_are_positive_and_sum_to_the_total(entries):
         assert frequencies[counts.argmax()] == frequencies.max()
 
 
-def test_edges_cover_all_numbers_and_give_each_symbol_one():
-    edges = to_edges(np.array([0.0, 1.0 - 1e-12, 1e-12]))
-    assert edges[0] == 0
-    assert edges[-1] == 2**24
-    assert np.diff(edges).min() >= 1
+def test_a_checksum_tells_symbols_apart_and_does_not_depend_on_their_type():
+    symbols = np.array([3, 1, 70_000])
+    checksum = symbols_checksum(symbols)
+    assert len(checksum) == CHECKSUM
+    assert checksum == symbols_checksum(symbols.astype(np.int32))
+    assert len({checksum, symbols_checksum(symbols[::-1]), symbols_checksum(symbols + 2**16)}) == 3
 
 
 @pytest.mark.parametrize("coder", CODERS)

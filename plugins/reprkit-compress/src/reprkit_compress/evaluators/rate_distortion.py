@@ -13,7 +13,7 @@ from reprkit import Dataset, Evaluator, Field, Model
 from reprkit.errors import BuildError
 from reprkit.evaluation.encoding import batches
 from reprkit.interfaces import require
-from reprkit.models.pictures import compress_picture, decompress_picture, payload_size
+from reprkit.models.pictures import PictureCoder
 from reprkit.registry.constraints import CountOrZero, Positive, strictly_ascending
 from reprkit.reporting.figures import Curves, Images
 from reprkit.utils.progress import track_progress
@@ -99,14 +99,15 @@ class RateDistortion(Evaluator):
         line: list[dict[str, float]] = []
         shown = None
         for rate, model in self._at_rates(models):
-            points = [model_point(model, each) for each in track_progress(pictures, "compressing")]
+            field, coder = _picture_field(model), PictureCoder(model)  # this rate's
+            points = [_model_point(coder, field, each) for each in track_progress(pictures, "compressing")]
             means = _means(points, [each.shape[0] * each.shape[1] for each in pictures])
             for codec, its in curves.items():
                 means |= _gain(codec, points, its)
             line.append(means)
             found |= means if rate is None else {f"{name}@{rate:g}": value for name, value in means.items()}
             if self.examples and shown is None:
-                shown = _pictures(model, pictures[: self.examples])
+                shown = _pictures(coder, field, pictures[: self.examples])
         if len(line) > 1:
             for codec in self.codecs:
                 gains = [means[f"{codec}_gain_db"] for means in line if f"{codec}_gain_db" in means]
@@ -151,11 +152,10 @@ def measured_rates(found: Mapping[str, Any]) -> str:
     )
 
 
-def model_point(model: Model, picture: np.ndarray) -> Point:
-    """Compress and decompress a picture (h w c) of uint8 by a model."""
-    string = compress_picture(model, picture)
-    decoded = to_8_bit(decompress_picture(model, string), _picture_field(model))
-    return Point(len(string), payload_size(model, string), psnr(decoded, picture), ms_ssim(decoded, picture))
+def _model_point(coder: PictureCoder, field: Field, picture: np.ndarray) -> Point:
+    string = coder.compress(picture)
+    decoded = to_8_bit(coder.decompress(string), field)
+    return Point(len(string), coder.payload_size(string), psnr(decoded, picture), ms_ssim(decoded, picture))
 
 
 def _picture_field(model: Model) -> Field:
@@ -227,12 +227,11 @@ def _curve(
     )
 
 
-def _pictures(model: Model, pictures: Sequence[np.ndarray]) -> Images:
+def _pictures(coder: PictureCoder, field: Field, pictures: Sequence[np.ndarray]) -> Images:
     side = min(min(each.shape[:2]) for each in pictures)
-    field = _picture_field(model)
     rows: dict[str, list[np.ndarray]] = {"original": [], "model": []}
     for each in pictures:
-        decoded = to_8_bit(decompress_picture(model, compress_picture(model, each)), field)
+        decoded = to_8_bit(coder.decompress(coder.compress(each)), field)
         rows["original"].append(_middle(each, side))
         rows["model"].append(_middle(decoded, side))
     return Images(
