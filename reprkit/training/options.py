@@ -199,6 +199,12 @@ class Options:
         "cpu, cuda, cuda:1; by default a GPU if there is one", default=None, flag=str
     )
     compile: bool = option("run encoders and decoder through torch.compile", default=False, flag=bool)
+    recompute: bool = option(
+        "compute the blocks of encoders and decoders again in the backward pass (activation checkpointing), to save memory",
+        default=False,
+        more="It takes about a third more time, and changes no value.  A model without blocks is refused.",
+        flag=bool,
+    )
     ema: Annotated[float, Gt(0), Lt(1)] | None = option(
         "keep an exponential moving average of the weights with this decay per step, such as 0.999",
         default=None,

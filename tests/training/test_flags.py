@@ -156,7 +156,7 @@ def test_flags_override_the_recipe_s_defaults(run):
         "optimizer": "sgd(momentum=0.9)", "schedule": "linear", "warmup": 10, "weight_decay": 0.0, "workers": 2, "buckets": True,
         "save_every": 30.0, "keep": 3, "best": "min loss", "track": ["wandb", "tensorboard"],
         "freeze": ["adapters", "code.encoder"], "overwrite": True,
-        "probes": ["knn", "rankme"], "probe_every": 7, "time_limit": "2h",
+        "probes": ["knn", "rankme"], "probe_every": 7, "time_limit": "2h", "recompute": True,
     }  # fmt: skip
     assert set(launched(out)) == set(FLAGS)
     assert '"steps": 5' in out
