@@ -101,6 +101,7 @@ def train(
         out=out,
         resume=resume,
         valid=valid if evaluate_every else None,
+        probe_data=valid if launch.get("probes") else None,
         evaluators=measures[:1],
         evaluate_every=evaluate_every,
         **launch,

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from reprkit.models.model import Model
 
 _BLOCK = 1 << 24  # distances in memory at a time
+_PROTOCOLS: dict[str | None, dict[str, Any]] = {
+    None: {"k": 5, "metric": "euclidean", "temperature": None},
+    "dino": {"k": 20, "metric": "cosine", "temperature": 0.07},
+}
 
 
 class KNN(Evaluator):
@@ -27,12 +31,14 @@ class KNN(Evaluator):
 
     Exact search in blocks of one matrix product each, on the model's device.  Ties go to the lower class.
     With a temperature, votes are weighted by exp(cosine / temperature) (Wu et al. 2018, arXiv 1805.01978,
-    section 3.4).
+    section 3.4).  The protocol "dino" is that of Caron et al. 2021 (arXiv 2104.14294, section 4.2.1): 20 neighbors by cosine,
+    weighted with temperature 0.07.
 
     Args:
-        k: number of neighbors.
-        metric: "euclidean" or "cosine".
-        temperature: of the votes' weights, positive, with "cosine" only; None weights votes equally.
+        k: number of neighbors; None takes 5, or the protocol's.
+        metric: "euclidean" or "cosine"; None takes "euclidean", or the protocol's.
+        temperature: of the votes' weights, positive, with "cosine" only; None weights votes equally, or by the protocol's.
+        protocol: "dino" sets what is None of the three.
         label: the label field.
         pool: "mean" over tokens, or "flatten" them.
         factor: this factor's code only; None concatenates all factors'.
@@ -42,10 +48,11 @@ class KNN(Evaluator):
 
     def __init__(
         self,
-        k: Count = 5,
+        k: Count | None = None,
         *,
-        metric: Literal["euclidean", "cosine"] = "euclidean",
+        metric: Literal["euclidean", "cosine"] | None = None,
         temperature: Positive | None = None,
+        protocol: Literal["dino"] | None = None,
         label: str = "label",
         pool: Pool = "mean",
         factor: str | None = None,
@@ -53,6 +60,13 @@ class KNN(Evaluator):
         seed: Seed = 0,
     ) -> None:
         super().__init__()
+        usual = _PROTOCOLS[protocol]
+        k, metric = usual["k"] if k is None else k, usual["metric"] if metric is None else metric
+        require(
+            protocol is None or metric == usual["metric"],
+            f"knn(protocol={protocol!r}) compares by {usual['metric']}, not by {metric}: leave metric out",
+        )
+        temperature = usual["temperature"] if temperature is None else temperature
         require(
             temperature is None or metric == "cosine", "knn takes a temperature with metric='cosine' only"
         )

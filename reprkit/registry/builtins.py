@@ -367,6 +367,11 @@ def reprkit_evaluators() -> Iterator[Spec]:
     )
     yield Spec("knn", "reprkit.evaluation.knn:KNN", "Nearest neighbors among frozen codes (Wu et al. 2018)")
     yield Spec(
+        "rankme",
+        "reprkit.evaluation.rankme:RankMe",
+        "Effective rank of the representation, without labels (Garrido et al. 2023)",
+    )
+    yield Spec(
         "finetune",
         "reprkit.evaluation.finetune:FineTune",
         "Fine-tuning of the encoder with labels (He et al. 2021)",

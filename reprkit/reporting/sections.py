@@ -224,7 +224,7 @@ def _make_charts(histories: Mapping[str, RunHistory]) -> tuple[dict[str, Curves]
             chart = charts.setdefault(title, empty)
             line = f"{label} {name}"
             chart.lines = {**chart.lines, line: history.curves[name]}
-            chart.colours = [*(chart.colours or ()), index + (DASHED if head == "results" else 0)]
+            chart.colours = [*(chart.colours or ()), index + (DASHED if head in ("results", "probes") else 0)]
             if name in history.deviations:
                 chart.bands = {**chart.bands, line: history.deviations[name]}
         apart = head == "terms" and any(name not in curves for curves in drawn.values())
@@ -262,6 +262,8 @@ def _chart_title(name: str, names: Sequence[str]) -> str:
             return f"{metric} (evaluated)"
         in_training = any(f"{kind}.{metric}" in names for kind in ("terms", "metrics"))
         return metric.replace("_", " ") if in_training else rest.replace(".", " ").replace("_", " ")
+    if head == "probes":
+        return f"{rest.replace('.', ' ').replace('_', ' ')} (probe)"
     return {"loss": "total loss", "lr": "learning rate"}.get(name, name)
 
 
@@ -274,8 +276,8 @@ def _is_constant(curve: tuple[Sequence[float], Sequence[float]]) -> bool:
 
 
 def _series_order(name: str) -> int:
-    """Sort key: the loss first, then its terms, metrics, evaluations, and the learning rate last."""
-    order = ("loss", "terms", "metrics", "results", "lr")
+    """Sort key: the loss first, then its terms, probes, metrics, evaluations, and the learning rate last."""
+    order = ("loss", "terms", "probes", "metrics", "results", "lr")
     head = name.partition(".")[0]
     return order.index(head) if head in order else len(order)
 

@@ -29,7 +29,12 @@ def average_losses(pieces: Sequence[Losses]) -> Losses:
 
 
 def metrics_line(
-    step: int, losses: Losses | None, results: Mapping[str, Any] | None, more: Mapping[str, Any], **fixed: Any
+    step: int,
+    losses: Losses | None,
+    results: Mapping[str, Any] | None,
+    more: Mapping[str, Any],
+    probes: Mapping[str, Any] | None = None,
+    **fixed: Any,
 ) -> dict[str, Any]:
     """Build a line: losses averaged over ranks and copied from the device at once, results and other numbers unchanged."""
     line: dict[str, Any] = {"step": step, **fixed}
@@ -47,6 +52,8 @@ def metrics_line(
         line["metrics"] = {**line.get("metrics", {}), **to_json_value(more)}
     if results:
         line["results"] = to_json_value(results)
+    if probes:
+        line["probes"] = to_json_value(probes)
     return line
 
 

@@ -41,7 +41,7 @@ class RunWriter:
 
     Attributes:
         position: number of completed steps.
-        waited: seconds of this run (stage) spent waiting for data, and for saves.
+        waited: seconds of this run (stage) spent waiting for data, for saves, and for probes where there are any.
     """
 
     def __init__(self, out: str | Path | None, *, stage: str | None = None, writes: bool = True) -> None:
@@ -190,7 +190,7 @@ class RunWriter:
             changes: of the settings since the state was saved; they hold from ``position`` on.
         """
         self._seconds_before, self._started = seconds, time.monotonic()
-        self.waited = {name: float((waited or {}).get(name, 0.0)) for name in WAITS}
+        self.waited = dict.fromkeys(WAITS, 0.0) | {name: float(each) for name, each in (waited or {}).items()}
         if not self.writes or self.out is None:
             return
         self.out.mkdir(parents=True, exist_ok=True)

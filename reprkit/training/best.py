@@ -33,7 +33,8 @@ class Goal:
     """A metric and whether lower or higher values are better.
 
     Attributes:
-        metric: name in a line of metrics: "loss", "kl", "reconstruction.error", "results.knn.accuracy".
+        metric: name in a line of metrics: "loss", "kl", "reconstruction.error", "results.knn.accuracy"; of a
+            probe always in full, "probes.knn.accuracy".
         end: "min" or "max", the better end.
     """
 
@@ -56,7 +57,7 @@ class Goal:
             ends: dict[str, Literal["min", "max"]] = {"min": "min", "max": "max"}
             require(first in ends, f"best={text!r}: must begin with min or max, not {first!r}")
             return cls(rest[0], ends[first])
-        known = better_direction(first.removeprefix("results."))
+        known = better_direction(first.removeprefix("results.").removeprefix("probes."))
         require(
             known is not None,
             f"best={text!r}: it is unknown whether lower or higher {first} is better; write 'min {first}' or 'max {first}'",
@@ -84,7 +85,7 @@ class Goal:
 
 def measured_numbers(line: Mapping[str, Any]) -> dict[str, float]:
     """Flatten a line's measurements by name; a value that was not finite is None in the line and NaN here."""
-    sections = {key: line[key] for key in ("loss", *KINDS) if key in line}
+    sections = {key: line[key] for key in ("loss", *KINDS, "probes") if key in line}
     return flatten_metrics(sections)
 
 
@@ -131,7 +132,7 @@ class BestModel:
         verdict = _NOTHING
         if found and self.goal.is_better(value, None if self.current is None else self.current["value"]):
             verdict = _SAVE
-        elif not self._seen and line.get("results"):
+        elif not self._seen and line.get("results") and not self.goal.metric.startswith("probes."):
             verdict = _UNKNOWN
         verdict = _broadcast_verdict(verdict, device)
         if verdict == _UNKNOWN:

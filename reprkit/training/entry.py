@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -68,6 +69,8 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
         TrainingError: as for ``rk.loop``; or ``best`` is an evaluator's metric and nothing is evaluated during training.
     """
     model, train = _check_order(model, train, "rk.fit")
+    if options.probes and options.probe_data is None and options.valid is not None:
+        options = dataclasses.replace(options, probe_data=options.valid)
     if options.folder is not None:
         from reprkit.checkpoints.manifest import describe
         from reprkit.checkpoints.save_load import check_replaceable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -28,10 +29,12 @@ from reprkit.training.label_match import match_labels
 from reprkit.training.monitor import monitor, non_finite
 from reprkit.training.monitor.monitor import Monitor
 from reprkit.training.options import Options
+from reprkit.training.probes import POINTS, Probes
 from reprkit.training.rank_failures import describe
-from reprkit.training.rank_vote import RankVote, Signals
+from reprkit.training.rank_vote import TIME_IS_UP, RankVote, Signals
 from reprkit.training.resume import state
 from reprkit.training.step import Step
+from reprkit.training.time_limit import UNFINISHED_EXIT, TimeLimit, parse_duration
 from reprkit.training.train_state import NOT_RUNNING, ModelProxy, TrainState
 from reprkit.types import Losses
 from reprkit.utils.process_state import ProcessState, unchanged_process
@@ -62,6 +65,9 @@ class Loop:
         self._log_every = default_log_every(options.steps) if options.log_every is None else options.log_every
         self._monitor = Monitor(self)
         self._best: BestModel | None = None
+        self._probes: Probes | None = None
+        self._time_limit: TimeLimit | None = None
+        self._line: dict[str, Any] = {}  # the last one that was logged
         self._fingerprint: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
         self._changes: list[dict[str, Any]] = []
@@ -87,7 +93,12 @@ class Loop:
         return self._train_state
 
     def log(
-        self, index: int, losses: Losses | None, results: Mapping[str, Any] | None, more: Mapping[str, Any]
+        self,
+        index: int,
+        losses: Losses | None,
+        results: Mapping[str, Any] | None,
+        more: Mapping[str, Any],
+        probes: Mapping[str, Any] | None = None,
     ) -> None:
         """Write a line of metrics."""
         train_state = self.train_state
@@ -100,8 +111,14 @@ class Loop:
         if train_state.norm is not None:
             more = {"gradient_norm": train_state.norm, **more}
         times = {"seconds": round(self.writer.seconds, 3), "data_wait": self.writer.waiting["data"]}
-        line = metrics_line(index + 1, losses, results, more, **times, lr=train_state.lr)
-        self._logged = index
+        if index >= 0:
+            times["lr"] = train_state.lr
+        line = metrics_line(index + 1, losses, results, more, probes, **times)
+        if (
+            probes and self._line and self._logged == index
+        ):  # the last line has all that was measured at its step
+            line = {**self._line, "probes": line["probes"]}
+        self._logged, self._line = index, line
         self.writer.log(line)
         if self._best is not None and self._best.consider(line, train_state.device) and self._best.current:
             self.writer.record_best(self._best.current)
@@ -117,6 +134,10 @@ class Loop:
         options, writer = self.options, self.writer
         process = ProcessState()
         try:
+            if options.probes:
+                self._probes = Probes(
+                    options.probe_references, self.data, options.probe_data, seed=options.seed
+                )
             state.seed_everything(options.seed)
             self._train_state = train_state = TrainState(
                 self.model, self.data, options, self._monitor.on_non_finite, self._on_rank_failure
@@ -281,9 +302,13 @@ class Loop:
     def _run_steps(self, start: int, signals: Signals) -> Iterator[Step]:
         options, train_state = self.options, self.train_state
         self._next_save = time.monotonic() + (options.save_every or float("inf"))
+        if options.time_limit is not None:
+            self._time_limit = TimeLimit(parse_duration(options.time_limit))
         model = ModelProxy(train_state)
         pin = train_state.device.type == "cuda"
         batches = loader(self.data, train_state.order, start, options.workers, stop=options.steps, pin=pin)
+        if start == 0 and (probes := self._measure_probes(0)):
+            self.log(-1, None, None, {}, probes)
         further = {
             name: each.batches(start, options.steps, options.workers, pin=pin)
             for name, each in train_state.extra.items()
@@ -314,6 +339,21 @@ class Loop:
             self._after_step(index, last, signals)
         self._save(options.steps, urgent=True)
 
+    def _measure_probes(self, position: int, *, last: bool = False) -> dict[str, Any] | None:
+        """Return the metrics of the probes, if they are due after ``position`` steps."""
+        options, train_state = self.options, self.train_state
+        every = options.probe_every or max(1, options.steps // POINTS)
+        if self._probes is None or (position % every and not last):
+            return None
+        began = time.perf_counter()
+        train_state.engine.reshard()
+        with train_state.averaged():
+            measured = self._probes.measure(self.model, train_state.device)
+        train_state.engine.reshard()
+        spent = time.perf_counter() - began
+        self.writer.waited["probes"] = self.writer.waited.get("probes", 0.0) + spent
+        return measured
+
     def _save_completed(self, position: int, error: Exception) -> None:
         """Save the steps that are done, when the next batch cannot be loaded; ranks, of which one fails, keep their last state."""
         if (
@@ -337,26 +377,37 @@ class Loop:
             warnings.warn(
                 "the first step ended without step.update(), so no weights were updated", stacklevel=4
             )
-        if (
-            self._log_every
-            and train_state.pieces
-            and self._logged != index
-            and (last or (index + 1) % self._log_every == 0)
-        ):
-            self.log(index, average_losses(train_state.pieces), None, {})
+        probes = self._measure_probes(index + 1, last=last)
+        due = self._log_every and (last or (index + 1) % self._log_every == 0)
+        fresh = train_state.pieces and self._logged != index
+        if probes or (due and fresh):
+            self.log(index, average_losses(train_state.pieces) if fresh else None, None, {}, probes)
         if last or (index + 1) % monitor.LOOK_EVERY == 0:
             self._monitor.run_diagnostics(index)
         self._bar.advance(index + 1)
         due = train_state.engine.rank == 0 and options.out is not None and time.monotonic() >= self._next_save
         vote = self._votes.exchange_now if last else self._votes.exchange
-        alarm, stop, save = vote(self._monitor.alarm(), signals.received, int(due))
+        stopping = signals.received
+        if self._time_limit is not None and self._time_limit.is_due() and not last:
+            stopping = stopping or TIME_IS_UP
+        alarm, stop, save = vote(self._monitor.alarm(), stopping, int(due))
         self._monitor.check(alarm)
         if stop:
             self._save(index + 1, urgent=True)
             self.writer.close(index + 1, "stopped")
             if stop == signal.SIGINT:
                 raise KeyboardInterrupt(f"stopped after step {index + 1}; the state is saved")
-            raise SystemExit(SIGTERM_EXIT)
+            if stop == signal.SIGTERM:
+                raise SystemExit(SIGTERM_EXIT)
+            if train_state.engine.rank == 0:
+                cause = "the time limit is near" if stop == TIME_IS_UP else "SIGUSR1"
+                print(
+                    f"\n{cause}: stopped after step {index + 1:,} of {options.steps:,}; the state is saved, and --resume "
+                    "continues",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            raise SystemExit(UNFINISHED_EXIT)
         if save:
             self._save(index + 1)
 
@@ -399,6 +450,8 @@ class Loop:
                 self._monitor.saved = position
                 writer.waited["saves"] += time.perf_counter() - began
                 writer.update(position, "running", saved=True)
+        if self._time_limit is not None:
+            self._time_limit.note_save(time.perf_counter() - began)
         self._next_save = time.monotonic() + (options.save_every or float("inf"))
 
 

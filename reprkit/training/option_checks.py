@@ -24,6 +24,15 @@ def check_objective(model: Model, options: Options) -> None:
             f"objective {model.objective.title} needs a second derivative, which torch.compile does not "
             "support: use compile=False"
         )
+    if "second-order" in model.objective.needs and options.recompute:
+        raise TrainingError(
+            f"objective {model.objective.title} needs a second derivative, which recomputed blocks do not support: use "
+            "recompute=False"
+        )
+    if options.compile and options.recompute:
+        raise TrainingError(
+            "torch.compile chooses itself what is computed again: use recompute=False or compile=False"
+        )
 
 
 def check_strategy(model: Model, options: Options, ranks: int) -> None:

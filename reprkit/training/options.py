@@ -20,6 +20,7 @@ from annotated_types import Ge, Gt, Lt, Predicate
 
 from reprkit.errors import TrainingError
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Positive, Seed, check_values
+from reprkit.training.time_limit import parse_duration
 
 if TYPE_CHECKING:
     import torch
@@ -198,6 +199,12 @@ class Options:
         "cpu, cuda, cuda:1; by default a GPU if there is one", default=None, flag=str
     )
     compile: bool = option("run encoders and decoder through torch.compile", default=False, flag=bool)
+    recompute: bool = option(
+        "compute the blocks of encoders and decoders again in the backward pass (activation checkpointing), to save memory",
+        default=False,
+        more="It takes about a third more time, and changes no value.  A model without blocks is refused.",
+        flag=bool,
+    )
     ema: Annotated[float, Gt(0), Lt(1)] | None = option(
         "keep an exponential moving average of the weights with this decay per step, such as 0.999",
         default=None,
@@ -242,9 +249,19 @@ class Options:
         "seconds between two saved states",
         default=600.0,
         more=(
-            "One is always saved at the end, on SIGTERM (which then ends the process with code 143) and on Ctrl-C."
+            "One is always saved at the end, on SIGTERM (which then ends the process with code 143), on SIGUSR1, which batch "
+            "systems send before they end a job (code 75), and on Ctrl-C."
         ),
         flag=float,
+    )
+    time_limit: Positive | str | None = option(
+        "time that the process may take, from its start, such as 30m, 12h, 1-12:00:00: the loop saves and stops before it",
+        default=None,
+        more=(
+            "A number is in seconds.  The process then ends with code 75, and ``resume`` continues.  It stops early by 5 % of the "
+            "limit, 2 minutes at most, or by twice the longest step and save, if these take longer."
+        ),
+        flag=str,
     )
     keep: Count = option("saved states to keep", default=1, flag=int)
     best: str | None = option(
@@ -257,6 +274,23 @@ class Options:
             "to ``step.log`` must contain the metric."
         ),
         flag=str,
+    )
+    probes: str | tuple[str, ...] = option(
+        "evaluators taken while the model trains, such as knn, linear-probe, rankme; repeat the flag for several",
+        default=(),
+        more="Their metrics are logged as ``probes.knn.accuracy`` before the first step and every ``probe_every`` steps, with the "
+        "averaged weights where there is ``ema``.  Weights, statistics and random states are those of a run without them.  They "
+        "are fitted on at most 2,000 training examples and measured on 1,000 others.",
+        flag=tuple[str, ...],
+    )
+    probe_every: Count | None = option(
+        "steps between two measurements of ``probes``; 10 over the run if not given", default=None, flag=int
+    )
+    probe_data: Any = option(
+        "the data set to measure ``probes`` on",
+        default=None,
+        more="None measures on examples of the training data that the probes are not fitted on, though the model trains on them; "
+        "``rk.fit`` takes its ``valid``.",
     )
     log_every: CountOrZero | None = option(
         "steps between two lines of metrics that the loop logs itself; 0 logs by ``step.log`` only",
@@ -298,6 +332,16 @@ class Options:
             Goal.parse(self.best)
             if self.out is None:
                 raise TrainingError(f"best={self.best!r} needs out=, the folder to save the model in")
+        if self.time_limit is not None:
+            parse_duration(self.time_limit)
+            if self.out is None:
+                raise TrainingError(
+                    f"time_limit={self.time_limit!r} needs out=, the folder to save the state in"
+                )
+        if not self.probes and (self.probe_every is not None or self.probe_data is not None):
+            raise TrainingError(
+                "probe_every= and probe_data= belong to probes=, the evaluators to take: probes='knn'"
+            )
         self.schedule_factor()
 
     @property
@@ -309,6 +353,11 @@ class Options:
     def trackers(self) -> tuple[str, ...]:
         """``track`` as a tuple of names."""
         return (self.track,) if isinstance(self.track, str) else tuple(self.track)
+
+    @property
+    def probe_references(self) -> tuple[str, ...]:
+        """``probes`` as a tuple of references."""
+        return (self.probes,) if isinstance(self.probes, str) else tuple(self.probes)
 
     def schedule_factor(self) -> Callable[[int], float]:
         """Return the schedule as a function of the step.
@@ -353,7 +402,13 @@ class FitOptions(Options):
                 "rk.fit trains on one data set: use extra= in rk.loop, whose body reads step.extra"
             )
         best = self.best
-        if isinstance(best, str) and "." in best and (self.valid is None or not self.evaluate_every):
+        probed = isinstance(best, str) and best.split()[-1].startswith("probes.") and self.probes
+        if (
+            isinstance(best, str)
+            and "." in best
+            and not probed
+            and (self.valid is None or not self.evaluate_every)
+        ):
             raise TrainingError(
                 f"best={best!r} is a metric of evaluators: pass valid=, and evaluate_every=, the steps between two evaluations"
             )

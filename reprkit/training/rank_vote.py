@@ -59,8 +59,18 @@ class RankVote:
         return tuple(value.tolist())
 
 
+# How a run is stopped, besides by a signal; below every signal's number, since the highest of all ranks counts.
+TIME_IS_UP = 1
+_TERM_AND_INT = (signal.SIGTERM, signal.SIGINT)
+# What batch systems send before they end or preempt a job; not on Windows.
+WARNING_SIGNAL: signal.Signals | None = getattr(signal, "SIGUSR1", None)
+
+
 class Signals:
-    """The signal received: SIGTERM or SIGINT, 0 for none.  A second SIGINT interrupts immediately."""
+    """The signal received: SIGTERM, SIGINT or SIGUSR1, 0 for none.  A second SIGINT interrupts immediately.
+
+    A handler of SIGUSR1 that the program itself has installed stays.
+    """
 
     def __init__(self) -> None:
         self.received = 0
@@ -71,7 +81,11 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.getsignal(number) for number in _TERM_AND_INT}
+        if WARNING_SIGNAL is not None:
+            handler = signal.getsignal(WARNING_SIGNAL)
+            if handler in (signal.SIG_DFL, signal.SIG_IGN):
+                before[WARNING_SIGNAL] = handler
         for number in before:
             signal.signal(number, self._note)
         try:

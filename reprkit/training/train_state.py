@@ -31,6 +31,7 @@ from reprkit.training.optimizers import (
 from reprkit.training.option_checks import check_objective, check_strategy, piece_size
 from reprkit.training.options import Options
 from reprkit.training.rank_failures import RankFailures
+from reprkit.training.recompute import RecomputedBlocks
 from reprkit.training.resume import snapshot, state
 from reprkit.training.resume.optimizer_check import INITIAL, note_settings
 from reprkit.types import Batch, Losses
@@ -194,6 +195,12 @@ class TrainState:
         self.updated: set[str] = set()
         self.closed = False
         self.norm: Tensor | None = None
+        if options.recompute and self._coupled:
+            raise TrainingError(
+                f"accumulate={options.accumulate} joins pieces whose examples are compared, and keeps one piece's activations at a "
+                "time: use recompute=False, or accumulate=1"
+            )
+        self._recomputed = RecomputedBlocks(model) if options.recompute else None
         self._compiled = self._compile() if options.compile else []
         _open_states[model] = self
         self.clear_gradients()
@@ -450,6 +457,8 @@ class TrainState:
         self.failures.close()
         for part in self._compiled:
             part._compiled_call_impl = None
+        if self._recomputed is not None:
+            self._recomputed.undo()
         self.clear_gradients()
         if finished and self.ema is not None:
             self.engine.reshard()

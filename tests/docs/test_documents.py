@@ -28,6 +28,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
                 "docs/how-to/text.md",
                 "docs/how-to/anomalies.md",
                 "docs/how-to/compression.md",
+                "docs/how-to/long_runs.md",
                 "docs/tutorial.md",
             )
         ),

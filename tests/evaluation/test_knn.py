@@ -35,8 +35,44 @@ def test_weighted_votes_follow_wu_et_al(digits):
         votes = np.zeros(10)
         np.add.at(votes, y[nearest], np.exp(row[nearest] / 0.07))
         guesses.append(votes.argmax())
-    found = rk.evaluate("raw", test, "knn(k=20, metric='cosine', temperature=0.07)", fit_on=train)["knn"]
-    assert found["accuracy"] == pytest.approx((np.array(guesses) == test_y).mean())
+    references = "knn(k=20, metric='cosine', temperature=0.07)", "knn(protocol='dino')"
+    for reference in references:
+        found = rk.evaluate("raw", test, reference, fit_on=train)["knn"]
+        assert found["accuracy"] == pytest.approx((np.array(guesses) == test_y).mean())
+
+
+def test_a_protocol_sets_what_is_not_given():
+    assert (KNN().k, KNN().metric, KNN().temperature) == (5, "euclidean", None)
+    chosen = KNN(10, protocol="dino", temperature=0.1)
+    assert (chosen.k, chosen.metric, chosen.temperature) == (10, "cosine", 0.1)
+    with pytest.raises(
+        PartArgumentError, match=r"knn\(protocol='dino'\) compares by cosine, not by euclidean"
+    ):
+        KNN(protocol="dino", metric="euclidean")
+    with pytest.raises(PartArgumentError, match="labels of at least k=20"):
+        KNN(protocol="dino", labels=10)
+
+
+def test_the_votes_of_dino_equal_its_published_classifier():
+    """The lines of eval_knn.py of github.com/facebookresearch/dino, on features whose classes overlap."""
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.randn(7, 16, generator=generator)
+    labels, test_labels = torch.arange(300) % 7, torch.arange(90) % 7
+    features = centers[labels] + 2.0 * torch.randn(300, 16, generator=generator)
+    test_features = centers[test_labels] + 2.0 * torch.randn(90, 16, generator=generator)
+    train = torch.nn.functional.normalize(features, dim=1).t()
+    similarity = torch.mm(torch.nn.functional.normalize(test_features, dim=1), train)
+    distances, indices = similarity.topk(20, largest=True, sorted=True)
+    retrieved = torch.gather(labels.view(1, -1).expand(90, -1), 1, indices)
+    one_hot = torch.zeros(90 * 20, 7).scatter_(1, retrieved.reshape(-1, 1), 1)
+    weight = distances.clone().div_(0.07).exp_()
+    probabilities = torch.sum(one_hot.view(90, -1, 7) * weight.view(90, -1, 1), 1)
+    expected = probabilities.sort(1, True)[1][:, 0]
+    found = KNN(protocol="dino")._vote(test_features, features, labels, 7)
+    assert torch.equal(found, expected)
+    assert 0.3 < float((found == test_labels).float().mean()) < 0.95
+    plain = KNN(20)._vote(test_features, features, labels, 7)
+    assert not torch.equal(plain, expected)
 
 
 def test_block_size_does_not_change_results(digits, monkeypatch):

@@ -67,7 +67,7 @@ def test_a_flag_takes_a_type_of_its_option():
         choices = typing.get_args(hints[name])  # of a union types, of a Literal values
         assert kind == hints[name] or kind in choices or {kind} == set(map(type, choices)), name
     only_the_recipes = {"model", "data", "steps", "batch", "lr", "out", "resume", "seed", "stage"}
-    no_text = {"optimizers", "extras", "extra", "groups", "mates", "log_every", "progress"}
+    no_text = {"optimizers", "extras", "extra", "groups", "mates", "log_every", "progress", "probe_data"}
     assert set(options) - set(FLAGS) == only_the_recipes | no_text
 
 
@@ -138,6 +138,17 @@ def test_flags_override_the_recipe_s_defaults(run):
         "code.encoder",
         "--overwrite",
     )
+    said += (
+        "--probes",
+        "knn",
+        "--probes",
+        "rankme",
+        "--probe-every",
+        "7",
+        "--time-limit",
+        "2h",
+        "--recompute",
+    )
     code, out, _ = run(*said, "--steps", "5", "--latents", "binary", "--latents", "continuous")
     assert code == 0
     assert launched(out) == {
@@ -145,6 +156,7 @@ def test_flags_override_the_recipe_s_defaults(run):
         "optimizer": "sgd(momentum=0.9)", "schedule": "linear", "warmup": 10, "weight_decay": 0.0, "workers": 2, "buckets": True,
         "save_every": 30.0, "keep": 3, "best": "min loss", "track": ["wandb", "tensorboard"],
         "freeze": ["adapters", "code.encoder"], "overwrite": True,
+        "probes": ["knn", "rankme"], "probe_every": 7, "time_limit": "2h", "recompute": True,
     }  # fmt: skip
     assert set(launched(out)) == set(FLAGS)
     assert '"steps": 5' in out

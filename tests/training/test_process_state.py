@@ -25,7 +25,9 @@ def settings():
         "draws": draws,
         "dtype": torch.get_default_dtype(),
         "threads": torch.get_num_threads(),
-        "handlers": {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)},
+        "handlers": {
+            number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        },
         "deterministic": (
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),

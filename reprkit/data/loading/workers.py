@@ -161,6 +161,8 @@ def _init_worker(worker: int) -> None:
     """
     keep_safe_path_local()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_exit_unless_from_parent, args=(os.getppid(),), daemon=True).start()
