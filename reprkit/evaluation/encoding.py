@@ -16,6 +16,7 @@ from torch import Tensor
 from reprkit.data.loading.buckets import lengths_for_buckets
 from reprkit.errors import DataError
 from reprkit.models.embedding import Encoded, Pool, encode_batch, join
+from reprkit.utils.precision import to_float64 as to_float64  # public here
 from reprkit.utils.progress import track_progress
 
 if TYPE_CHECKING:
@@ -123,11 +124,6 @@ def encoded(model: Model, data: Dataset, *, factor: str | None = None, pool: Poo
         )
     current.cache[key] = ((model, data), result)  # references keep the ids of model and data valid
     return result
-
-
-def to_float64(x: Tensor) -> Tensor:
-    """Convert to float64, on the CPU if the device does not support it."""
-    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def check_label(data: Dataset, label: str, evaluator: str) -> None:

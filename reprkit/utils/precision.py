@@ -19,3 +19,8 @@ def without_autocast(device: torch.device) -> AbstractContextManager[None]:
 def at_least_float32(x: Tensor) -> Tensor:
     """Return real values in float32, or unchanged in float64."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def to_float64(x: Tensor) -> Tensor:
+    """Convert to float64, on the CPU if the device does not support it."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
