@@ -230,6 +230,11 @@ def reprkit_objectives() -> Iterator[Spec]:
         "Adversarial classifier of a label on any code (Chou et al. 2018)",
     )
     yield Spec(
+        "total-correlation",
+        "reprkit.objectives.total_correlation:TotalCorrelation",
+        "Penalty on the dependence of a code's dimensions (Chen et al. 2018; Kim and Mnih 2018)",
+    )
+    yield Spec(
         "autoregressive",
         "reprkit.objectives.autoregressive:Autoregressive",
         "Likelihood factorized token by token (Bengio et al. 2003)",
@@ -284,6 +289,11 @@ def reprkit_datasets() -> Iterator[Spec]:
         "curves",
         "reprkit.data.formats.curves:Curves",
         "Curves through three random points, images of six degrees of freedom (Hinton and Salakhutdinov 2006)",
+    )
+    yield Spec(
+        "shapes",
+        "reprkit.data.formats.shapes:Shapes",
+        "Squares, ellipses and hearts of known scale, orientation and position (after dSprites, Matthey et al. 2017)",
     )
     yield Spec(
         "arrays",

@@ -34,6 +34,7 @@ VARIANTS = [
     ("latent", "continuous(dim=4, activation='relu', l1=0.1)"),
     ("latent", "continuous(dim=4, dropout=0.3, sparsity=0.1)"),
     ("latent", "gaussian(dim=3, free_bits=0.1, warmup=5)"),
+    ("latent", "gaussian(dim=3, capacity=2.0, capacity_steps=3)"),
     ("latent", "binary(bits=4, stochastic=False, entropy=0.1)"),
     ("latent", "vq(codes=8, dim=3)"),
     ("latent", "vq(codes=5, dim=3, codebooks=2, update='gradient')"),
