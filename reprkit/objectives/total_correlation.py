@@ -39,6 +39,7 @@ class TotalCorrelation(Objective):
     - "stratified": minibatch-stratified sampling (appendix C.2), an unbiased estimate of q(z) for a data set of ``examples``.
     - "critic": the log-density ratio by a critic that tells codes from codes whose dimensions are permuted over the batch (Kim and
       Mnih 2018, arXiv 1802.05983, eq. 3 and algorithm 2), here within one batch.  Turn "critic" trains it.  Any latent will do.
+      The critic must learn faster than the encoder: ``optimizers={"critic": "adam(lr=5e-3, betas=(0.5, 0.9))"}`` at ``lr=1e-3``.
 
     The first two need a latent that provides "deviation", such as gaussian.  Examples are those of all ranks.  In evaluation a
     Gaussian code is drawn with a fixed seed, since its mean alone has another distribution.
