@@ -174,9 +174,9 @@ def count_votes(
     *,
     labels: int,
 ) -> Int[np.ndarray, "d k"]:
-    """Return how often each dimension varied least, relative to ``overall``, in batches ``rows`` that share a value of label ``fixed``.
+    """Return how often each dimension varied least, relative to ``overall``, in batches of examples that share a label's value.
 
-    A dimension that does not vary gets no vote.
+    ``rows`` are the batches, and ``fixed`` the numbers of the labels that they share.  A dimension that does not vary gets no vote.
     """
     votes = np.zeros((x.shape[1], labels), np.int64)
     moving = np.flatnonzero(overall > 0)
