@@ -199,14 +199,20 @@ def vote_accuracy(fitted: Int[np.ndarray, "d k"], measured: Int[np.ndarray, "d k
 
 def mutual_information_gap(x: Float[np.ndarray, "n d"], y: Int[np.ndarray, "n k"], bins: int) -> float:
     """Return the gap between the two dimensions of largest mutual information with a label, over its entropy, averaged."""
+    known, entropy = mutual_informations(x, y, bins)
+    known.sort(0)
+    return float(np.mean((known[-1] - known[-2]) / entropy))
+
+
+def mutual_informations(
+    x: Float[np.ndarray, "n d"], y: Int[np.ndarray, "n k"], bins: int
+) -> tuple[Float[np.ndarray, "d k"], Float[np.ndarray, " k"]]:
+    """Return the mutual information of each dimension, in bins of equal width, with each label, and the labels' entropies; nats."""
     from sklearn.metrics import mutual_info_score
 
-    binned = np.stack([np.digitize(column, np.histogram(column, bins)[1][:-1]) for column in x.T], 1)
-    gaps = []
-    for label in y.T:
-        known = np.sort([mutual_info_score(label, column) for column in binned.T])
-        gaps.append((known[-1] - known[-2]) / mutual_info_score(label, label))
-    return float(np.mean(gaps))
+    binned = [np.digitize(column, np.histogram(column, bins)[1][:-1]) for column in x.T]
+    known = np.array([[mutual_info_score(label, column) for label in y.T] for column in binned])
+    return known, np.array([mutual_info_score(label, label) for label in y.T])
 
 
 def separated_predictability(

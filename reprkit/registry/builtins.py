@@ -420,6 +420,18 @@ def reprkit_evaluators() -> Iterator[Spec]:
         ("sklearn",),
     )
     yield Spec(
+        "criteria",
+        "reprkit.evaluation.criteria:Criteria",
+        "Compact, explanatory, disentangled, interpretable, easy: one number each; RankMe, alpha-ReQ, LiDAR",
+        ("sklearn",),
+    )
+    yield Spec(
+        "layers",
+        "reprkit.evaluation.layers:Layers",
+        "A probe, RankMe and a map of each layer, and CKA between layers (Kornblith et al. 2019)",
+        ("sklearn",),
+    )
+    yield Spec(
         "retrieval",
         "reprkit.evaluation.retrieval:Retrieval",
         "Recall at k and median rank between the codes of two factors",

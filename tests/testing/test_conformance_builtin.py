@@ -21,6 +21,8 @@ SMALL_EVALUATORS = {
     "anomaly": "anomaly(normal=(1,))",
     "disentanglement": "disentanglement(trees=1, votes=20)",
     "manifold": "manifold(k=3)",
+    "criteria": "criteria(draws=2, limit=20)",
+    "layers": "layers(limit=20)",
 }
 
 # Parts with options that change their behavior, checked in addition to the defaults.
@@ -76,6 +78,7 @@ SLOW_VARIANTS = [
 
 # Parts whose checks train for long or fit many classifiers.
 SLOW_PARTS = (
+    *("total-correlation", "criteria", "layers"),
     *("disentanglement", "contractive", "across", "adversary", "diffusion", "policy", "grouped"),
     *("finetune", "masking", "jacobian", "manifold", "retrieval", "few-labels", "anomaly", "interpolation"),
 )
