@@ -432,6 +432,11 @@ def reprkit_evaluators() -> Iterator[Spec]:
         ("sklearn",),
     )
     yield Spec(
+        "units",
+        "reprkit.evaluation.units:Units",
+        "The examples for which each unit of the code fires, drawn (Erhan et al. 2009)",
+    )
+    yield Spec(
         "retrieval",
         "reprkit.evaluation.retrieval:Retrieval",
         "Recall at k and median rank between the codes of two factors",
