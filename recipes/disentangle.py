@@ -28,8 +28,8 @@ from reprkit.reporting import compare
 from reprkit.utils.collectives import rank
 
 NETWORK = {
-    "encoder": "mlp(widths=(512, 256))",
-    "decoder": "mlp(widths=(256, 512), likelihood='bernoulli')",
+    "encoder": "mlp(widths=(256, 128))",
+    "decoder": "mlp(widths=(128, 256), likelihood='bernoulli')",
 }
 # Weights of beta-VAE's KL, and of the total correlation in beta-TCVAE (beta - 1) and in FactorVAE; chosen on valid.
 BETA, PENALTY, GAMMA = 2.0, 5.0, 10.0

@@ -23,7 +23,7 @@ class Units(Evaluator):
     - ``units``: the number of dimensions that vary, ``n``: that of examples;
     - ``alike``: how alike the top examples of a unit are: 1 less their variance over that of all examples, summed over elements, a
       mean over the units that vary; absent where the data is not real values of one shape;
-    - ``selectivity``: the largest share of one class among a unit's top examples, a mean over these units; absent without the label.
+    - ``selectivity``: the largest share of one class among a unit's top examples, a mean over these units; absent without labels.
 
     The figure has a row for each of the units of largest variance.
 
