@@ -29,10 +29,10 @@ from reprkit.utils.collectives import rank
 
 NETWORK = {
     "encoder": "mlp(widths=(256, 128))",
-    "decoder": "mlp(widths=(128, 256), likelihood='bernoulli')",
+    "decoder": "mlp(widths=(128, 256), scale=0.2)",
 }
 # Weights of beta-VAE's KL, and of the total correlation in beta-TCVAE (beta - 1) and in FactorVAE; chosen on valid.
-BETA, PENALTY, GAMMA = 2.0, 5.0, 10.0
+BETA, PENALTY, GAMMA = 6.0, 5.0, 10.0
 SYSTEMS = ["PCA", "AE", "VAE", "beta-VAE", "beta-TCVAE", "FactorVAE"]
 COLUMNS = {
     "disentanglement.mig": "MIG",
@@ -77,8 +77,8 @@ def main(
     trees: Annotated[int, typer.Option(help="of DCI; 0 omits it")] = 10,
     limit: Annotated[int, typer.Option(help="examples that the measures are fitted and computed on")] = 3_000,
     steps: int = 2_000,
-    batch: int = 64,
-    lr: float = 1e-3,
+    batch: int = 128,
+    lr: float = 2e-3,
     seed: int = 0,
     out: str = "runs/disentangle",
     resume: bool = False,

@@ -35,7 +35,7 @@ def test_less_total_correlation_is_more_disentangled(tmp_path):
     systems = ["PCA", "VAE", "beta-TCVAE", "FactorVAE", "binary(bits=12)"]
     RECIPE["main"](
         systems=systems, data="shapes(size=16, scales=3, orientations=2, positions=12)", dim=6, trees=2, limit=400,
-        encoder="mlp(widths=(128, 64))", decoder="mlp(widths=(64, 128), likelihood='bernoulli')",
+        encoder="mlp(widths=(128, 64))", decoder="mlp(widths=(64, 128), scale=0.2)",
         steps=1_200, out=str(tmp_path / "run"), launch=rk.Launch(schedule="cosine", device="cpu"),
     )  # fmt: skip
     found = json.loads((tmp_path / "run" / "results.json").read_text())
