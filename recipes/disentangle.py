@@ -31,7 +31,7 @@ NETWORK = {
     "encoder": "mlp(widths=(256, 128))",
     "decoder": "mlp(widths=(128, 256), scale=0.2)",
 }
-# Weights of beta-VAE's KL, and of the total correlation in beta-TCVAE (beta - 1) and in FactorVAE; chosen on valid.
+# Weights of beta-VAE's KL, and of the total correlation in beta-TCVAE (its beta less 1) and FactorVAE: those that the papers use.
 BETA, PENALTY, GAMMA = 6.0, 5.0, 10.0
 SYSTEMS = ["PCA", "AE", "VAE", "beta-VAE", "beta-TCVAE", "FactorVAE"]
 COLUMNS = {

@@ -14,7 +14,7 @@ from reprkit.errors import DataError
 from reprkit.evaluation.disentanglement import mutual_informations
 from reprkit.evaluation.encoding import Pool, batches, encoded, to_float64
 from reprkit.evaluation.linear_probe import fit_probe
-from reprkit.interfaces import Corruption, Evaluator
+from reprkit.interfaces import Corruption, Evaluator, require
 from reprkit.objectives.contrastive import default_views
 from reprkit.registry.constraints import LARGEST_COUNT, CountOrZero, Seed
 from reprkit.utils.spectrum import alpha_req, effective_rank, lidar, rankme
@@ -30,7 +30,7 @@ class Criteria(Evaluator):
     - ``compact``: 1 less the code's effective rank (exp of the entropy of its singular values, centered) over the numbers in an
       example of the data;
     - ``explanatory``: the share of the data's variance, about the mean of each element, that the decoder's output explains; absent
-      without a decoder of real values;
+      without a decoder of real values that is not causal;
     - ``disentangled``: the gap between the two dimensions of largest mutual information with a label, over the label's entropy, a
       mean over labels (MIG, Chen et al. 2018, arXiv 1802.04942); absent for a code of one dimension;
     - ``interpretable``: the largest mutual information of one dimension with a label, over the label's entropy, a mean over labels:
@@ -43,13 +43,16 @@ class Criteria(Evaluator):
 
     Args:
         labels: the label fields; None takes all.
-        bins: of equal width, in which a dimension's mutual information is counted.
+        bins: number of bins of equal width, in which a dimension's mutual information is counted.
         views: corruptions that make the views of ``lidar``, applied in order; None takes those of objective contrastive.
         draws: views of an example; 0 omits ``lidar``.
         limit: at most this many examples for ``easy`` and ``lidar``, drawn with the seed.
         pool: "mean" over tokens, or "flatten" them.
         factor: this factor's code only; None concatenates all factors'.
         seed: of the examples and of the views.
+
+    Raises:
+        PartArgumentError: an argument is out of its range, or one draw.
     """
 
     def __init__(
@@ -65,8 +68,7 @@ class Criteria(Evaluator):
         seed: Seed = 0,
     ) -> None:
         super().__init__()
-        if draws == 1:
-            raise DataError("criteria: lidar compares two draws of an example or more; draws=0 omits it")
+        require(draws != 1, "draws=1: lidar compares two views of an example or more; draws=0 omits it")
         self.labels, self.bins, self.draws, self.limit, self.seed = labels, bins, draws, limit, seed
         self.views: Any = default_views if views is None else as_corruptions(views)
         self.options: dict[str, Any] = {"pool": pool, "factor": factor}
@@ -96,7 +98,8 @@ class Criteria(Evaluator):
             y = np.stack([found.labels[name] for name in names], 1)
             metrics |= self._of_labels(model, found.x.astype(np.float64), y, names, fit_on)
         metrics |= {"effective_rank": rank, "rankme": rankme(x)}
-        if int(torch.linalg.matrix_rank(centered)) > 1:
+        singular = torch.linalg.svdvals(centered)
+        if int((singular[: len(x) - 1] > 2e-6 * singular.max()).sum()) > 1:
             metrics["alpha_req"] = alpha_req(x)
         if self.draws:
             metrics["lidar"] = lidar(self._views(model, data))
@@ -156,7 +159,7 @@ def explained_variance(model: Model, data: Dataset) -> float | None:
     error = total = 0.0
     for name in model.outputs:
         field = model.outputs[name].field
-        if field.discrete:
+        if field.discrete or "causal" in model.outputs[name].decoder.provides:
             return None
         fixed = None not in field.shape
         sums: list[Any] = [0.0, 0.0, 0.0]

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 import reprkit as rk
 from reprkit.data import Tensors
-from reprkit.errors import DataError
+from reprkit.errors import DataError, PartArgumentError
 from reprkit.evaluation.criteria import explained_variance
 
 
@@ -105,5 +105,5 @@ def test_errors_say_what_is_missing(reader):
         rk.evaluate(reader(data), data, "criteria")
     with pytest.raises(DataError, match="no label field color; the data has shape, size"):
         rk.evaluate(reader(data), data, "criteria(labels=('color',))", fit_on=data)
-    with pytest.raises(DataError, match="draws=0 omits it"):
+    with pytest.raises(PartArgumentError, match="draws=0 omits it"):
         rk.create("evaluator", "criteria(draws=1)")
