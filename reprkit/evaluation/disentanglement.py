@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import torch
 from annotated_types import Ge, Le, MinLen
 from jaxtyping import Float, Int
 
@@ -107,6 +108,9 @@ class Disentanglement(Evaluator):
     def _read(
         self, model: Model, data: Dataset, names: tuple[str, ...]
     ) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n k"]]:
+        if self.limit is not None and len(data) > self.limit:
+            chosen = np.sort(np.random.default_rng(self.seed).choice(len(data), self.limit, replace=False))
+            data = data.subset(torch.from_numpy(chosen), part=f"{self.limit} of {len(data)}")
         found = encoded(model, data, **self.options)
         missing = [name for name in names if name not in found.labels]
         if missing or len(names) < 2:
@@ -116,9 +120,6 @@ class Disentanglement(Evaluator):
             )
         labels = np.stack([found.labels[name] for name in names], 1)
         x = found.x.astype(np.float64)
-        if self.limit is not None and len(x) > self.limit:
-            chosen = np.sort(np.random.default_rng(self.seed).choice(len(x), self.limit, replace=False))
-            x, labels = x[chosen], labels[chosen]
         for name, column in zip(names, labels.T, strict=True):
             if len(np.unique(column)) < 2:
                 raise DataError(f"disentanglement: every label {name!r} is {column[0]}, so nothing varies")
