@@ -25,8 +25,8 @@ def test_each_system_is_a_latent_and_an_objective():
 
 
 def test_a_mistyped_system_is_refused(tmp_path):
-    with pytest.raises(UnknownPartError, match="beta-VAR"):
-        RECIPE["main"](systems=["beta-VAR"], out=str(tmp_path / "run"))
+    with pytest.raises(UnknownPartError, match="Did you mean .gaussian"):
+        RECIPE["main"](systems=["gausian(dim=3)"], out=str(tmp_path / "run"))
 
 
 @pytest.mark.slow
