@@ -90,9 +90,13 @@ class Units(Evaluator):
             "The examples with the unit's largest values, the largest first; units of largest variance first."
         )
         if None in field.shape:  # lengths differ by unit
-            for unit, row in rows.items():
+            for label, row in rows.items():
                 drawn += exhibit(
-                    f"{title}: {unit}", field, {unit: row}, lengths=lengths[unit], caption=caption
+                    f"{title}: {label}",
+                    field,
+                    {label: row},
+                    lengths=lengths[label],
+                    caption=caption,
                 )
         else:
             drawn = exhibit(title, field, rows, caption=caption)
