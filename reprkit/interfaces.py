@@ -48,8 +48,9 @@ class Part(nn.Module):
             decoder whose token t depends on earlier tokens only, and that takes ``teacher``), "queries" (see ``Decoder``),
             "tokenwise" (a decoder that decodes each token of the code by itself), "dense" (see ``Encoder``), "any_size" (an encoder
             or decoder of images of any size, see there), "log_prob" (a latent whose codes hold the log-probability of their draw,
-            in training), "tree" (an encoder or latent whose tokens have ``parents``, or a decoder that reads them), or a name
-            that a plugin's own parts agree on.
+            in training), "deviation" (a latent whose codes hold the standard deviation of a Gaussian draw around their mean),
+            "tree" (an encoder or latent whose tokens have ``parents``, or a decoder that reads them), or a name that a plugin's own
+            parts agree on.
         arguments: the constructor arguments that were passed, by name.
         build_context: the arguments of ``BUILD_CONTEXT`` that ``build`` passed, by name.  They are not the part's own arguments,
             but a checkpoint stores them, so that the part can be created again.
@@ -536,8 +537,8 @@ class Objective(Part):
     the number of examples.  ``model.record(name=value)`` records a metric.
 
     Attributes:
-        needs: what the model must have: "encoder", "decoder", "keep", "causal", "indices", "log_prob", "tree"; checked by
-            ``build``.  "second-order": the loss holds a derivative of the model, so attention uses the math kernel.
+        needs: what the model must have: "encoder", "decoder", "keep", "causal", "indices", "log_prob", "deviation", "tree"; checked
+            by ``build``.  "second-order": the loss holds a derivative of the model, so attention uses the math kernel.
         is_penalty: whether it cannot train a model alone; ``build`` then adds "reconstruction".
         turns: the kinds of training step; each may have its own optimizer.
         labels: the label fields that it reads itself, field -> use: "classes", where each class has weights, or "groups", where it

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import torch
 from annotated_types import Ge, Le, MinLen
 from jaxtyping import Float, Int
 
@@ -44,6 +45,7 @@ class Disentanglement(Evaluator):
         votes: of ``factor_vae``, for the fit and for the measure; each is of ``batch`` examples.
         batch: see votes.
         C: inverse strength of the penalty of the support vector machines.
+        limit: at most this many examples of ``fit_on``, and of the data, drawn with the seed; None takes all.
         pool: "mean" over tokens, or "flatten" them.
         factor: this factor's code only; None concatenates all factors'.
         seed: of trees, votes and machines.
@@ -58,13 +60,14 @@ class Disentanglement(Evaluator):
         votes: Count = 5_000,
         batch: Annotated[int, Ge(2), Le(LARGEST_COUNT)] = 64,
         C: Positive = 0.01,
+        limit: Annotated[int, Ge(2), Le(LARGEST_COUNT)] | None = None,
         pool: Pool = "mean",
         factor: str | None = None,
         seed: Seed = 0,
     ) -> None:
         super().__init__()
         self.labels, self.bins, self.trees, self.votes, self.batch = labels, bins, trees, votes, batch
-        self.C, self.seed = C, seed
+        self.C, self.limit, self.seed = C, limit, seed
         self.options: dict[str, Any] = {"pool": pool, "factor": factor}
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
@@ -105,6 +108,9 @@ class Disentanglement(Evaluator):
     def _read(
         self, model: Model, data: Dataset, names: tuple[str, ...]
     ) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n k"]]:
+        if self.limit is not None and len(data) > self.limit:
+            chosen = np.sort(np.random.default_rng(self.seed).choice(len(data), self.limit, replace=False))
+            data = data.subset(torch.from_numpy(chosen), part=f"{self.limit} of {len(data)}")
         found = encoded(model, data, **self.options)
         missing = [name for name in names if name not in found.labels]
         if missing or len(names) < 2:
@@ -113,14 +119,15 @@ class Disentanglement(Evaluator):
                 f"{', '.join(found.labels) or 'none'}" + (f", not {', '.join(missing)}" if missing else "")
             )
         labels = np.stack([found.labels[name] for name in names], 1)
+        x = found.x.astype(np.float64)
         for name, column in zip(names, labels.T, strict=True):
             if len(np.unique(column)) < 2:
                 raise DataError(f"disentanglement: every label {name!r} is {column[0]}, so nothing varies")
-        if found.x.shape[1] < 2:
+        if x.shape[1] < 2:
             raise DataError(
                 "disentanglement compares dimensions of the code, and it has one; pool='flatten' keeps all tokens"
             )
-        return found.x.astype(np.float64), labels
+        return x, labels
 
     def _importance(
         self, x: np.ndarray, y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray
@@ -139,54 +146,74 @@ class Disentanglement(Evaluator):
     def _vote(self, x: np.ndarray, y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray) -> float:
         overall = x.var(0, ddof=1)
         random = np.random.default_rng(self.seed)
-        fitted = self._count_votes(x, y, overall, random)
-        if fitted is None:
-            return 0.0
-        measured = self._count_votes(test_x, test_y, overall, random)
-        assert measured is not None
-        guess = fitted.argmax(1)
-        return float(measured[np.arange(len(guess)), guess].sum() / measured.sum())
+        counted = [
+            count_votes(each, overall, *self._draw_batches(labels, random), labels=y.shape[1])
+            for each, labels in ((x, y), (test_x, test_y))
+        ]
+        return vote_accuracy(*counted)
 
-    def _count_votes(
-        self, x: np.ndarray, y: np.ndarray, overall: np.ndarray, random: np.random.Generator
-    ) -> Int[np.ndarray, "d k"] | None:
-        """Return how often each dimension varied least while each label was fixed; None if no dimension varies."""
-        moving = np.flatnonzero(overall > 0)
-        if not len(moving):
-            return None
-        scaled = x[:, moving] / np.sqrt(overall[moving])
-        votes = np.zeros((x.shape[1], y.shape[1]), np.int64)
+    def _draw_batches(
+        self, y: np.ndarray, random: np.random.Generator
+    ) -> tuple[Int[np.ndarray, " v"], Int[np.ndarray, "v b"]]:
+        """Return the label of each vote, and examples that share its value: that of an example that is drawn."""
         members = [[np.flatnonzero(column == value) for value in np.unique(column)] for column in y.T]
         values = [np.unique(column, return_inverse=True)[1] for column in y.T]
-        # A label and an example are drawn; the batch shares the example's value.
-        labels, examples = (
-            random.integers(y.shape[1], size=self.votes),
-            random.integers(len(y), size=self.votes),
-        )
-        step = max(1, _STEP // (self.batch * scaled.shape[1]))
-        for start in range(0, self.votes, step):
-            drawn = zip(labels[start : start + step], examples[start : start + step], strict=True)
-            rows = np.stack(
-                [
-                    random.choice(members[label][values[label][example]], self.batch)
-                    for label, example in drawn
-                ]
-            )
-            least = moving[scaled[rows].var(1, ddof=1).argmin(1)]
-            np.add.at(votes, (least, labels[start : start + step]), 1)
+        labels = random.integers(y.shape[1], size=self.votes)
+        examples = random.integers(len(y), size=self.votes)
+        rows = [
+            random.choice(members[label][values[label][example]], self.batch)
+            for label, example in zip(labels, examples, strict=True)
+        ]
+        return labels, np.stack(rows)
+
+
+def count_votes(
+    x: Float[np.ndarray, "n d"],
+    overall: Float[np.ndarray, " d"],
+    fixed: Int[np.ndarray, " v"],
+    rows: Int[np.ndarray, "v b"],
+    *,
+    labels: int,
+) -> Int[np.ndarray, "d k"]:
+    """Return how often each dimension varied least, relative to ``overall``, in batches of examples that share a label's value.
+
+    ``rows`` are the batches, and ``fixed`` the numbers of the labels that they share.  A dimension that does not vary gets no vote.
+    """
+    votes = np.zeros((x.shape[1], labels), np.int64)
+    moving = np.flatnonzero(overall > 0)
+    if not len(moving):
         return votes
+    x, overall = x[:, moving], overall[moving]
+    step = max(1, _STEP // (rows.shape[1] * len(moving)))
+    for start in range(0, len(rows), step):
+        least = moving[(x[rows[start : start + step]].var(1, ddof=1) / overall).argmin(1)]
+        np.add.at(votes, (least, fixed[start : start + step]), 1)
+    return votes
+
+
+def vote_accuracy(fitted: Int[np.ndarray, "d k"], measured: Int[np.ndarray, "d k"]) -> float:
+    """Return the share of the votes ``measured`` that are for the label that got most of the dimension's votes ``fitted``."""
+    total = measured.sum()
+    guess = fitted.argmax(1)
+    return float(measured[np.arange(len(guess)), guess].sum() / total) if total else 0.0
 
 
 def mutual_information_gap(x: Float[np.ndarray, "n d"], y: Int[np.ndarray, "n k"], bins: int) -> float:
     """Return the gap between the two dimensions of largest mutual information with a label, over its entropy, averaged."""
+    known, entropy = mutual_informations(x, y, bins)
+    known.sort(0)
+    return float(np.mean((known[-1] - known[-2]) / entropy))
+
+
+def mutual_informations(
+    x: Float[np.ndarray, "n d"], y: Int[np.ndarray, "n k"], bins: int
+) -> tuple[Float[np.ndarray, "d k"], Float[np.ndarray, " k"]]:
+    """Return the mutual information of each dimension, in bins of equal width, with each label, and the labels' entropies; nats."""
     from sklearn.metrics import mutual_info_score
 
-    binned = np.stack([np.digitize(column, np.histogram(column, bins)[1][:-1]) for column in x.T], 1)
-    gaps = []
-    for label in y.T:
-        known = np.sort([mutual_info_score(label, column) for column in binned.T])
-        gaps.append((known[-1] - known[-2]) / mutual_info_score(label, label))
-    return float(np.mean(gaps))
+    binned = [np.digitize(column, np.histogram(column, bins)[1][:-1]) for column in x.T]
+    known = np.array([[mutual_info_score(label, column) for label in y.T] for column in binned])
+    return known, np.array([mutual_info_score(label, label) for label in y.T])
 
 
 def separated_predictability(

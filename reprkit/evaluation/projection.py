@@ -64,7 +64,7 @@ class Projection(Evaluator):
         labels = encoding.labels.get(self.label)
         names = dict(enumerate(data.signature[self.label].classes)) if labels is not None else None
         x = encoding.x.astype(np.float64)
-        plane, explained = _principal(x)
+        plane, explained = principal_plane(x)
         size = f"{len(x):,} examples."
         figures: dict[str, Any] = {
             "pca": Scatter(
@@ -101,7 +101,7 @@ class Projection(Evaluator):
         return points, float(trustworthiness(x[rows], points[rows], n_neighbors=neighbors))
 
 
-def _principal(x: np.ndarray) -> tuple[np.ndarray, float]:
+def principal_plane(x: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the first two principal components (n 2) and their share of the variance; zeros for missing ones."""
     from sklearn.decomposition import PCA
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reprkit.interfaces import require
 from reprkit.kernels.reparameterization import START, reparameterize, soft_clamp
 from reprkit.latents.functional import (
     draw_noise,
@@ -18,8 +19,9 @@ from reprkit.latents.functional import (
     zero_padding,
 )
 from reprkit.latents.variational import Variational
-from reprkit.registry.constraints import CountOrZero, NonNegative, Width
+from reprkit.registry.constraints import Count, CountOrZero, NonNegative, Width
 from reprkit.types import Code, Features
+from reprkit.utils import collectives
 from reprkit.utils.precision import at_least_float32
 
 
@@ -32,7 +34,7 @@ class Gaussian(Variational):
                                                  z = mean, in evaluation
 
     Loss "kl" is the analytic KL of q(z|x) from the prior (their appendix B), so ``beta=1`` trains the evidence
-    lower bound.  ``free_bits`` and ``warmup`` change the loss only; metric "kl" and ``Code.bits`` (the KL in
+    lower bound.  ``free_bits``, ``warmup`` and ``capacity`` change the loss only; metric "kl" and ``Code.bits`` (the KL in
     bits, the rate of the code under bits-back coding) always report the KL itself.
 
     Args:
@@ -45,12 +47,15 @@ class Gaussian(Variational):
         prior: "normal", N(0, 1) in each dimension; or "laplace", the density exp(-|z|) / 2, which favors codes of few large values
             (sparse coding: Olshausen and Field 1997, Vision Research 37; with a network as encoder: Barello et al. 2018, bioRxiv
             399246).
+        capacity: nats an example that the code shall hold: loss "kl" is then the distance of the KL's mean over the batch of all
+            ranks from a target, weighted by ``beta`` (Burgess et al. 2018, arXiv 1804.03599, eq. 8); 0 for the KL itself.
+        capacity_steps: optimizer steps over which the target rises linearly from 0 to ``capacity``.
 
     Raises:
         PartArgumentError: an argument is out of range.
     """
 
-    provides = frozenset({"log_prob"})
+    provides = frozenset({"log_prob", "deviation"})
     active_variance = 0.01  # Burda et al. 2016, arXiv 1509.00519, section 5.2
     collapse_hint = "a smaller beta, free_bits=, warmup=, fewer dimensions, or a weaker decoder"
 
@@ -62,11 +67,17 @@ class Gaussian(Variational):
         free_bits: NonNegative = 0.0,
         warmup: CountOrZero = 0,
         prior: Literal["normal", "laplace"] = "normal",
+        capacity: NonNegative = 0.0,
+        capacity_steps: Count = 10_000,
     ) -> None:
         super().__init__(in_dim=2 * dim, out_dim=dim, beta=beta, warmup=warmup)
+        require(
+            not (capacity and (free_bits or warmup)),
+            f"capacity={capacity:g} sets what the code holds, so free_bits and warmup must be 0",
+        )
         self.has_laplace_prior = prior == "laplace"
-        self.free_bits = free_bits
-        self.couples_examples = free_bits > 0
+        self.free_bits, self.capacity, self.capacity_steps = free_bits, capacity, capacity_steps
+        self.couples_examples = free_bits > 0 or capacity > 0
 
     def forward(self, features: Features) -> Code:
         """Return the code of features (b n 2*dim): the means, then as many raw log-variances."""
@@ -84,13 +95,18 @@ class Gaussian(Variational):
             deviation=(0.5 * soft_clamp(raw + START)).exp().to(dtype),
             log_prob=sum_per_token(log_prob, features.mask),
             bits=nats / math.log(2),
-            losses={
-                "kl": self.apply_warmup(
-                    self._apply_free_bits(kl, features) if self.free_bits else nats.mean()
-                )
-            },
+            losses={"kl": self._loss(kl, nats, features)},
             metrics={"kl": nats.mean().detach()},
         )
+
+    def _loss(
+        self, kl: Float[Tensor, "b n d"], nats: Float[Tensor, " b"], features: Features
+    ) -> Float[Tensor, ""]:
+        if self.capacity:
+            # Over all ranks: the distance of the mean is not the mean of distances.
+            rows = collectives.gather_with_gradient(nats) if self.training else nats
+            return (rows.mean() - self.capacity * (self.step / self.capacity_steps).clamp(max=1.0)).abs()
+        return self.apply_warmup(self._apply_free_bits(kl, features) if self.free_bits else nats.mean())
 
     def _apply_free_bits(self, kl: Float[Tensor, "b n d"], features: Features) -> Float[Tensor, ""]:
         mean_kl, tokens = token_statistics(kl, features.mask, over_ranks=self.training)

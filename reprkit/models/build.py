@@ -287,6 +287,12 @@ def _check_compatibility(
             f"objective {needing} needs a latent that provides log_prob, and {latents} does not: use text, gaussian, binary or "
             "one-hot, or objective reconstruction"
         )
+    if "deviation" in objective.needs and not any("deviation" in f.latent.provides for f in factors.values()):
+        latents = ", ".join(_part_name(factor.latent) for factor in factors.values())
+        needing = next((_part_name(each) for each in objective.members if "deviation" in each.needs), name)
+        raise BuildError(
+            f"objective {needing} needs a latent that provides deviation, a Gaussian draw, and {latents} does not: use gaussian"
+        )
     trees = [
         part
         for factor in factors.values()

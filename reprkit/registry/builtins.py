@@ -230,6 +230,11 @@ def reprkit_objectives() -> Iterator[Spec]:
         "Adversarial classifier of a label on any code (Chou et al. 2018)",
     )
     yield Spec(
+        "total-correlation",
+        "reprkit.objectives.total_correlation:TotalCorrelation",
+        "Penalty on the dependence of a code's dimensions (Chen et al. 2018; Kim and Mnih 2018)",
+    )
+    yield Spec(
         "autoregressive",
         "reprkit.objectives.autoregressive:Autoregressive",
         "Likelihood factorized token by token (Bengio et al. 2003)",
@@ -284,6 +289,11 @@ def reprkit_datasets() -> Iterator[Spec]:
         "curves",
         "reprkit.data.formats.curves:Curves",
         "Curves through three random points, images of six degrees of freedom (Hinton and Salakhutdinov 2006)",
+    )
+    yield Spec(
+        "shapes",
+        "reprkit.data.formats.shapes:Shapes",
+        "Squares, ellipses and hearts of known scale, orientation and position (after dSprites, Matthey et al. 2017)",
     )
     yield Spec(
         "arrays",
@@ -413,6 +423,23 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "reprkit.evaluation.disentanglement:Disentanglement",
         "MIG, SAP, DCI, FactorVAE score and IRS (Locatello et al. 2019)",
         ("sklearn",),
+    )
+    yield Spec(
+        "criteria",
+        "reprkit.evaluation.criteria:Criteria",
+        "Compact, explanatory, disentangled, interpretable, easy: one number each; RankMe, alpha-ReQ, LiDAR",
+        ("sklearn",),
+    )
+    yield Spec(
+        "layers",
+        "reprkit.evaluation.layers:Layers",
+        "A probe, RankMe and a map of each layer, and CKA between layers (Kornblith et al. 2019)",
+        ("sklearn",),
+    )
+    yield Spec(
+        "units",
+        "reprkit.evaluation.units:Units",
+        "The examples for which each unit of the code fires, drawn (Erhan et al. 2009)",
     )
     yield Spec(
         "retrieval",

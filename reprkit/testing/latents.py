@@ -83,6 +83,10 @@ class LatentConformance(PartConformance):
             declared,
             'its codes have log_prob, and provides does not name it: provides = frozenset({"log_prob"})',
         )
+        expect(
+            (code.deviation is not None) == ("deviation" in latent.provides),
+            'codes have a deviation if and only if provides names it: provides = frozenset({"deviation"})',
+        )
         for name, loss in code.losses.items():
             expect(loss.ndim == 0, f"loss {name!r} is {tuple(loss.shape)}, not a scalar")
             expect(torch.isfinite(loss), f"loss {name!r} is {loss.item()} {where}")

@@ -83,6 +83,7 @@ class ObjectiveConformance(PartConformance):
         if factors is None:
             encoder = self.encoder or example.get("encoder", encoder)
             latent = "binary(bits=4)" if "log_prob" in objective.needs else "continuous(dim=4)"
+            latent = "gaussian(dim=4)" if "deviation" in objective.needs else latent
             factors = {"code": factor(encoder, self.latent or example.get("latent", latent))}
         return build(
             data=data,

@@ -195,3 +195,14 @@ def test_errors_say_what_is_missing(sets, reader, table):
     narrow = sets(noisy(y)[:, :1], y)
     with pytest.raises(DataError, match="compares dimensions of the code, and it has one"):
         rk.evaluate(reader(narrow), narrow, "disentanglement", fit_on=narrow)
+
+
+def test_the_limit_draws_examples_of_each_set(sets, reader):
+    y, test_y = labels(200), labels(150, seed=5)
+    train, test = sets(noisy(y), y), sets(noisy(test_y, seed=6), test_y)
+    found = rk.evaluate(
+        reader(train), test, "disentanglement(trees=0, votes=10, limit=60, seed=4)", fit_on=train, examples=0
+    )["disentanglement"]
+    chosen = np.sort(np.random.default_rng(4).choice(150, 60, replace=False))
+    expected = mutual_information_gap(noisy(test_y, seed=6)[chosen], test_y[chosen], 20)
+    assert found["mig"] == pytest.approx(expected)

@@ -136,6 +136,21 @@ def test_free_bits_count_each_dimension_from_their_level_on(mask):
     torch.testing.assert_close(code.bits.mean(), code.metrics["kl"] / math.log(2))
 
 
+def test_capacity_is_the_distance_of_the_kl_from_a_rising_target():
+    given = features(mask=length_mask(torch.tensor([3, 1, 2, 3, 0]), 3))
+    latent = Gaussian(4, beta=30.0, capacity=50.0, capacity_steps=4)
+    plain = Gaussian(4)(given).losses["kl"]
+    for step in range(6):
+        code = latent(given)
+        torch.testing.assert_close(code.losses["kl"], (plain - min(50.0, 12.5 * step)).abs())
+        torch.testing.assert_close(code.metrics["kl"], plain)
+        latent.update()
+    assert latent.weights == {"kl": 30.0}
+    for wrong in ({"free_bits": 0.1}, {"warmup": 5}):
+        with pytest.raises(PartArgumentError, match="capacity=3 sets what the code holds"):
+            Gaussian(4, capacity=3.0, **wrong)
+
+
 def test_free_bits_do_not_penalize_cheap_dimensions():
     given = features(b=64, n=1)
     x = given.x.clone()

@@ -161,6 +161,12 @@ def test_reasons_are_single_lines():
         assert "\n" not in reason
 
 
+def test_deviation_must_be_declared():
+    found = failed_checks(case("UndeclaredDeviation", {}), ranks=False)
+    assert set(found) == {"shapes and types"}, found
+    assert "codes have a deviation if and only if provides names it" in found["shapes and types"]
+
+
 def test_log_prob_must_be_declared():
     found = failed_checks(case("UndeclaredLogProb", {}))
     assert set(found) == {"shapes and types"}, found

@@ -21,6 +21,8 @@ SMALL_EVALUATORS = {
     "anomaly": "anomaly(normal=(1,))",
     "disentanglement": "disentanglement(trees=1, votes=20)",
     "manifold": "manifold(k=3)",
+    "criteria": "criteria(draws=2, limit=20)",
+    "layers": "layers(limit=20)",
 }
 
 # Parts with options that change their behavior, checked in addition to the defaults.
@@ -34,6 +36,7 @@ VARIANTS = [
     ("latent", "continuous(dim=4, activation='relu', l1=0.1)"),
     ("latent", "continuous(dim=4, dropout=0.3, sparsity=0.1)"),
     ("latent", "gaussian(dim=3, free_bits=0.1, warmup=5)"),
+    ("latent", "gaussian(dim=3, capacity=2.0, capacity_steps=3)"),
     ("latent", "binary(bits=4, stochastic=False, entropy=0.1)"),
     ("latent", "vq(codes=8, dim=3)"),
     ("latent", "vq(codes=5, dim=3, codebooks=2, update='gradient')"),
@@ -75,6 +78,7 @@ SLOW_VARIANTS = [
 
 # Parts whose checks train for long or fit many classifiers.
 SLOW_PARTS = (
+    *("total-correlation", "criteria", "layers"),
     *("disentanglement", "contractive", "across", "adversary", "diffusion", "policy", "grouped"),
     *("finetune", "masking", "jacobian", "manifold", "retrieval", "few-labels", "anomaly", "interpolation"),
 )

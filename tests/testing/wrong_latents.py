@@ -139,6 +139,12 @@ class UndeclaredLogProb(Good):
         return replace(code, log_prob=torch.zeros_like(code.z[..., 0]))
 
 
+class UndeclaredDeviation(Good):
+    def forward(self, features):
+        code = super().forward(features)
+        return replace(code, deviation=torch.ones_like(code.z))
+
+
 class CountsPadding(Good):
     def loss_weight(self, weight):
         return torch.ones_like(weight)

@@ -22,12 +22,12 @@ LATENTS = [
 
 
 def accepts(objective, latent):
-    """Whether the objective accepts the latent: contractive no discrete code, and policy one with the probability of its draw."""
+    """Whether the objective accepts the latent: contractive no discrete code, others what their ``needs`` name."""
     part = rk.create("latent", latent)
     if objective == "contractive":
         return part.vocab is None
-    if objective == "policy":
-        return "log_prob" in part.provides
+    if not rk.create("objective", objective).needs & {"log_prob", "deviation"} <= part.provides:
+        return False
     return objective != "rbm"  # it has three weights, and no use for a latent's
 
 
