@@ -15,6 +15,7 @@ from reprkit.errors import DataError
 from reprkit.models.file_streams import compress_file, decompress_file
 from reprkit_audio.data.clips import Utterance
 from reprkit_audio.data.recordings import UtteranceDataset
+from reprkit_audio.recognition import speech_quality
 from reprkit_audio.recognition.speech_recognition import RATE, Recognizer, speech_recognizer
 from reprkit_audio.recognition.word_errors import character_error_rate, word_error_rate
 from reprkit_audio.similarity import mel_distance, pitch_difference
@@ -88,7 +89,8 @@ def copy_figures(
     """Return what a codec's copies cost and keep.
 
     ``kbit_s``: of ``size`` bytes.  ``mel_db``: mean absolute difference in audible mel bands, dB.  ``voicing``: share of frames
-    with equal voicing.  With ``words``, ``wer`` and ``cer``: word and character error rate of Whisper, see ``joined_errors``.
+    with equal voicing.  With ``words``, ``wer`` and ``cer``: word and character error rate of Whisper, see ``joined_errors``; and
+    ``dnsmos``, the predicted opinion score from 1 to 5, where DNSMOS is installed.
 
     Raises:
         DataError: copies of another length.
@@ -100,7 +102,12 @@ def copy_figures(
         "mel_db": sum(mel_distance(*pair) for pair in pairs) / len(pairs),
         "voicing": sum(pitch_difference(*pair)[1] for pair in pairs) / len(pairs),
     }
-    return row | (joined_errors(copies, clips) if words else {})
+    if words:
+        row |= joined_errors(copies, clips)
+        if speech_quality.is_installed():
+            ratings = speech_quality.speech_quality()(copies)
+            row["dnsmos"] = sum(each.overall for each in ratings) / len(ratings)
+    return row
 
 
 def joined_errors(
