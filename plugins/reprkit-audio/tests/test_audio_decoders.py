@@ -146,4 +146,6 @@ def test_untrained_frames_through_a_codebook_are_quantized_frames():
     )  # fmt: skip
     batch = {"x": torch.randn(4, 8, 5)}
     codes = model.encode(batch)
-    assert torch.allclose(model.decode(codes).x, codes["code"].z.unflatten(2, (2, 5)).flatten(1, 2), atol=1e-6)
+    assert torch.allclose(
+        model.decode(codes).x, codes["code"].z.unflatten(2, (2, 5)).flatten(1, 2), atol=1e-6
+    )
