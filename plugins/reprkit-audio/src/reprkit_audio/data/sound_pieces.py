@@ -81,10 +81,10 @@ def write_sound(path: Path, pieces: Iterable[Tensor], field: Field, units: int) 
     Raises:
         DataError: a suffix that is no format of sound, or fewer samples than ``units``.
     """
-    front, left, pieces = frontend(field.form or ""), units, iter(pieces)
-    first = next(pieces, None)
-    given = pieces if first is None else itertools.chain([first], pieces)
-    made = given if first is None or first.shape[1] == 1 else _synthesize(given, front)
+    front, left, rest = frontend(field.form or ""), units, iter(pieces)
+    begun = list(itertools.islice(rest, 1))
+    given = itertools.chain(begun, rest)
+    made = _synthesize(given, front) if begun and begun[0].shape[1] > 1 else given
     with sound.open_writer(path, front.rate) as append:
         for piece in made:
             wave = piece.flatten()[:left].clamp(-1, 1)
@@ -95,7 +95,8 @@ def write_sound(path: Path, pieces: Iterable[Tensor], field: Field, units: int) 
 
 def _synthesize(pieces: Iterable[Tensor], front: FrontEnd) -> Iterator[Tensor]:
     """Yield the waveform of frames (t c) in windows of some seconds, with crossfades between them."""
-    synthesizer, tail = vocoder(form=front), None
+    synthesizer = vocoder(form=front)
+    tail: Tensor | None = None
     for window, last in windows(pieces, WINDOW, OVERLAP):
         wave = synthesizer.synthesize(Sound(frames=window.float().cpu()), limit=False)
         shared = OVERLAP * front.hop

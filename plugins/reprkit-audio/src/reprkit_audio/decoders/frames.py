@@ -46,12 +46,14 @@ class FramesDecoder(Decoder):
         super().__init__()
         channels = frame_channels(data, _PART)
         self.stride, self.in_dim, self.frames = stride, stride * channels, data["x"].space[0]
-        self.into = self.blocks = self.out = None
+        self.into: TimeConvolution | None = None
+        self.blocks: Blocks | None = None
+        self.out: nn.Linear | None = None
         if depth:
             self.into, self.blocks = TimeConvolution(channels, width, 7), Blocks(width, 7, depth)
             self.out = nn.Linear(width, channels)
-            nn.init.zeros_(self.out.weight)
-            nn.init.zeros_(self.out.bias)
+            for parameter in self.out.parameters():
+                nn.init.zeros_(parameter)
         self.head = Head(channels, channels, field=data["x"], likelihood=likelihood, scale=scale)
         if self.head.linear.weight.shape[0] == channels:
             nn.init.eye_(self.head.linear.weight)

@@ -107,8 +107,8 @@ class VocoderObjective(Objective):
             return self._critic_loss(model, batch, true)
         generated = self._generate(model, batch)
         assert self.front is not None  # bind
-        # Beside the mean over an example, a commitment loss that is summed over its tokens outweighs all others, and a code
-        # collapses to a few directions.
+        # Sums, as all losses are: beside means over an example, a commitment loss, summed over its tokens, weighs as much as the
+        # spectral ones, and features shrink to a few directions.
         frames = true.shape[1] / self.front.hop
         count, weights = len(true), {name: frames * weight for name, weight in self.loss_weights.items()}
         nats = mel_difference(self.front, generated, true)
