@@ -175,6 +175,7 @@ def test_a_model_of_frames_writes_sound_by_griffin_lim(wav, tmp_path, short_piec
     np.testing.assert_allclose(back, expected.clamp(-1, 1), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_frames_of_a_long_sound_are_synthesized_in_windows_without_seams(tmp_path, monkeypatch):
     monkeypatch.setattr(sound_pieces, "WINDOW", 40)
     monkeypatch.setattr(sound_pieces, "OVERLAP", 10)
