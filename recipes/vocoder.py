@@ -68,7 +68,7 @@ def main(
     out: str = "runs/vocoder",
     resume: bool = False,
     launch: rk.Launch = rk.Launch(
-        schedule="cosine(final=0.1)", warmup=30, optimizer="adamw(betas=(0.8, 0.99))", clip=10.0
+        schedule="cosine(final=0.1)", warmup=30, optimizer="adamw(betas=(0.8, 0.99))", clip=320.0
     ),
 ) -> None:
     flags = {name: value for name, value in locals().items() if name in PRESETS["cpu"] and value is not None}

@@ -38,6 +38,19 @@ class TestConvLSTMOfSlowerTokens(DecoderConformance):
         return super().features(decoder, size, seed=seed, length=length // 3)
 
 
+class TestFrames(DecoderConformance):
+    part = "reprkit-audio/frames(width=8)"
+    data = SEQUENCES
+
+
+class TestFramesOfSlowerTokens(DecoderConformance):
+    part = "reprkit-audio/frames(stride=3, width=8, depth=0)"
+    data = SEQUENCES
+
+    def features(self, decoder, size, *, seed=0, length=6):
+        return super().features(decoder, size, seed=seed, length=length // 3)
+
+
 def decoder(reference, data=DATA, seed=0):
     torch.manual_seed(seed)
     return rk.create("decoder", reference, data=data).eval()
@@ -51,6 +64,7 @@ def code(made, size=2, tokens=4, seed=0, **fields):
 PARTS = [
     "adain(width=8, depth=3, stride=4, condition_dim=6)",
     "conv-lstm(width=8, memory=8, postnet=2, stride=4, condition_dim=6)",
+    "frames(stride=4, width=8)",
 ]
 
 
@@ -114,3 +128,24 @@ def test_invalid_arguments_raise():
         decoder("adain(width=8)")(None)
     with pytest.raises(BuildError, match="decoder conv-lstm needs frames of sound"):
         decoder("conv-lstm", Signature({"x": Field(kind="vector", shape=(4,))}))
+
+
+def test_decoder_frames_starts_as_the_frames_in_the_tokens():
+    made = decoder("frames(stride=2, width=8)")
+    x = torch.randn(2, 7, 5)
+    tokens = torch.nn.functional.pad(x, (0, 0, 0, 1)).unflatten(1, (4, 2)).flatten(2)
+    assert torch.allclose(made(Features(x=tokens), length=7).x, x, atol=1e-6)
+
+
+def test_untrained_frames_through_a_codebook_are_quantized_frames():
+    """Encoder, adapters and decoder start as the identity, so that the copy is what the latent's codes add up to."""
+    signature = Signature({"x": Field(kind="sequence", shape=(8, 5))})
+    model = rk.build(
+        data=signature, encoder="frames(stride=2)", latent="residual-vq(codes=8, layers=2, dim=10)",
+        decoder="frames(stride=2, width=8)", seed=0,
+    )  # fmt: skip
+    batch = {"x": torch.randn(4, 8, 5)}
+    codes = model.encode(batch)
+    assert torch.allclose(
+        model.decode(codes).x, codes["code"].z.unflatten(2, (2, 5)).flatten(1, 2), atol=1e-6
+    )

@@ -31,6 +31,11 @@ class TestVoice(EncoderConformance):
     data = SEQUENCES
 
 
+class TestFrames(EncoderConformance):
+    part = "reprkit-audio/frames(stride=4)"
+    data = SEQUENCES
+
+
 class TestDVector(EncoderConformance):
     part = "reprkit-audio/d-vector(width=8, dim=6)"
     data = SEQUENCES
@@ -45,7 +50,7 @@ def frames(size=2, length=13, seed=0):
     return torch.randn(size, length, 5, generator=torch.Generator().manual_seed(seed))
 
 
-STRIDED = ["instance-norm(width=8, depth=3, stride=4)", "neck(dim=3, stride=4, width=8)"]
+STRIDED = ["instance-norm(width=8, depth=3, stride=4)", "neck(dim=3, stride=4, width=8)", "frames(stride=4)"]
 
 
 @pytest.mark.parametrize("reference", STRIDED)
@@ -146,3 +151,11 @@ def test_invalid_arguments_raise():
             rk.create("encoder", name, data=image)
         with pytest.raises(BuildError, match=f"encoder {name} cannot read only some frames"):
             encoder(name)({"x": frames()}, keep=torch.zeros(2, 1, dtype=torch.int64))
+
+
+def test_tokens_of_encoder_frames_hold_the_frames_themselves():
+    features = encoder("frames(stride=4)")({"x": frames(length=13)})
+    assert features.x.shape == (2, 4, 20)
+    held = features.x.unflatten(2, (4, 5)).flatten(1, 2)
+    assert torch.equal(held[:, :13], frames(length=13))
+    assert not held[:, 13:].any()

@@ -3,8 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from reprkit_audio.data import sound_pieces
 from reprkit_audio.data.sound_folder import SoundFolder
-from reprkit_audio.frontends import frontend
+from reprkit_audio.frontends import Sound, frontend
+from reprkit_audio.vocoders import vocoder
 
 import reprkit as rk
 from reprkit.commands.main import main
@@ -151,13 +153,56 @@ def test_damage_is_refused(wav, tmp_path, short_pieces):
             read_streams(tmp_path / "b.rk")
 
 
-def test_models_that_make_no_waveform_keep_their_own_way(wav):
+def frames_model():
     signature = Signature({"x": Field(kind="sequence", shape=(FRAMES, 80), form=FORM)})
+    model = rk.build(
+        data=signature, encoder="frames(stride=2)", latent="residual-vq(codes=8, layers=3, dim=160, kmeans=False)",
+        decoder="frames(stride=2, width=8, depth=1)", seed=0,
+    )  # fmt: skip
+    return model.eval()
+
+
+def test_a_model_of_frames_writes_sound_by_griffin_lim(wav, tmp_path, short_pieces):
+    model = frames_model()
+    assert stream_files(model, [str(wav)]) == ([wav], SoundFolder)
+    decompress_file(model, compress_file(model, wav), tmp_path / "back.wav")
+    back = sound.read(tmp_path / "back.wav")
+    (whole,) = SoundFolder.read_pieces(wav, model.signature["x"], None, 0)
+    with torch.no_grad():
+        decoded = model.decode(model.encode({"x": whole.values[None]}, any_length=True), length=31).x[0]
+    expected = vocoder("griffin-lim").synthesize(Sound(frames=decoded), limit=False)[: len(back)]
+    assert len(back) == 30 * HOP + 77
+    np.testing.assert_allclose(back, expected.clamp(-1, 1), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_frames_of_a_long_sound_are_synthesized_in_windows_without_seams(tmp_path, monkeypatch):
+    monkeypatch.setattr(sound_pieces, "WINDOW", 40)
+    monkeypatch.setattr(sound_pieces, "OVERLAP", 10)
+    field = Field(kind="sequence", shape=(FRAMES, 80), form=FORM)
+    wave = torch.sin(torch.arange(100 * HOP) * 2 * torch.pi * 440 / 16000) * 0.3
+    frames = frontend("log-mel").analyze(wave).frames
+    SoundFolder.write_pieces(tmp_path / "a.wav", frames.split(17), field, 100 * HOP - 5)
+    back = sound.read(tmp_path / "a.wav")
+    assert len(back) == 100 * HOP - 5
+    # A seam, such as a lost or doubled window, would differ from the tone's level in some stretch of 50 ms.
+    levels = back[HOP * 5 : HOP * 95].unfold(0, 800, 400).square().mean(1).sqrt()
+    assert levels.min() > 0.6 * 0.3 / 2**0.5
+    assert levels.max() < 1.5 * 0.3 / 2**0.5
+    with pytest.raises(DataError, match="ends 1 samples before"):
+        SoundFolder.write_pieces(tmp_path / "b.wav", frames.split(17), field, 100 * HOP + 1)
+    assert not (tmp_path / "b.wav").exists()
+
+
+def test_models_that_make_no_sound_keep_their_own_way(wav):
+    other = Field(kind="sequence", shape=(FRAMES, 80), form=frontend("log-mel(n_fft=512)").form)
+    signature = Signature({"x": Field(kind="sequence", shape=(FRAMES, 80), form=FORM), "y": other})
     model = rk.build(
         data=signature,
         encoder="convnext(width=8, depth=1)",
         latent="vq(codes=8, dim=4)",
         decoder="gru(width=8)",
+        output="y",
     )
     assert stream_files(model, [str(wav)]) is None
     assert stream_files(build(), [str(wav)]) == ([wav], SoundFolder)

@@ -251,6 +251,22 @@ def test_adversarial_losses_begin_once_the_critic_was_trained():
     assert model.objective.front.form == FORM
 
 
+def test_losses_are_sums_over_frames_as_those_of_latents_are_over_tokens():
+    model, batch = (
+        small_model("vocoder(windows=(64,), periods=(2,), width=2, mel=3, stft=2)").eval(),
+        small_batch(),
+    )
+    terms = model(batch).terms
+    true = batch["wave"].squeeze(-1)
+    made = model.to_batch(model.decode(model.encode(batch)))["wave"].squeeze(-1)
+    nats = mel_difference(frontend(FORM), made, true).mean()
+    logs, (apart, norms) = stft_difference(made, true, (64,))
+    frames = 8  # 128 samples with a hop of 16
+    assert torch.allclose(terms["mel"], 3 * frames * nats)
+    assert torch.allclose(terms["stft"], 2 * frames * logs.mean())
+    assert torch.allclose(terms["convergence"], 2 * frames * apart / norms)
+
+
 def test_the_critics_gradient_reaches_the_generator():
     model, batch = small_model("vocoder(mel=0, stft=0, windows=(64,), periods=(2,), width=2)"), small_batch()
     model(batch).total.backward()

@@ -108,6 +108,11 @@ def reprkit_encoders() -> Iterator[Spec]:
         "ConvNeXt blocks along time (Liu et al. 2022)",
     )
     yield Spec(
+        "frames",
+        "reprkit_audio.encoders.frames:FramesEncoder",
+        "Frames as they are, one or several a token: for vector quantization of spectra",
+    )
+    yield Spec(
         "instance-norm",
         "reprkit_audio.encoders.instance_norm:InstanceNormEncoder",
         "Content: convolutions with instance norm (arXiv 1904.05742)",
@@ -136,6 +141,11 @@ def reprkit_decoders() -> Iterator[Spec]:
         "istft",
         "reprkit_audio.decoders.istft:ISTFTDecoder",
         "Waveforms by the inverse short-time Fourier transform (Vocos, Siuzdak 2023)",
+    )
+    yield Spec(
+        "frames",
+        "reprkit_audio.decoders.frames:FramesDecoder",
+        "Frames from tokens that hold them, corrected by ConvNeXt blocks",
     )
     yield Spec(
         "adain",

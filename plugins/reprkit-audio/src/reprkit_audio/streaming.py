@@ -13,14 +13,15 @@ from torch import Tensor
 _FADE = 0.02  # seconds
 
 Wave = Float[Tensor, " samples"]
+Steps = Float[Tensor, "n *c"]
 
 
-def windows(pieces: Iterable[Wave], length: int, overlap: int) -> Iterator[tuple[Wave, bool]]:
-    """Yield windows of ``length`` samples that overlap by ``overlap`` samples, each with whether it is the last.
+def windows(pieces: Iterable[Steps], length: int, overlap: int) -> Iterator[tuple[Steps, bool]]:
+    """Yield windows of ``length`` steps (samples or frames) that overlap by ``overlap`` steps, each with whether it is the last.
 
-    If there are several, the last is longer than ``overlap``; it has at most ``length + overlap`` samples.
+    If there are several, the last is longer than ``overlap``; it has at most ``length + overlap`` steps.
     """
-    buffer: list[Wave] = []
+    buffer: list[Steps] = []
     count = 0
     for piece in pieces:
         buffer.append(piece)

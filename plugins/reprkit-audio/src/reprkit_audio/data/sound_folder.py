@@ -20,7 +20,7 @@ from reprkit_audio.data.corpus import Corpus
 from reprkit_audio.data.division import PARTS, Division, file_identity, split_identities, text_identity
 from reprkit_audio.data.features import load_or_analyze
 from reprkit_audio.data.recordings import window_starts
-from reprkit_audio.data.sound_pieces import frame_pieces, makes_waveforms, write_waveforms
+from reprkit_audio.data.sound_pieces import frame_pieces, makes_sound, write_sound
 from reprkit_audio.frontends import frontend
 
 
@@ -109,8 +109,8 @@ class SoundFolder(Corpus):
 
     @classmethod
     def writes_files(cls, field: Field, output: Field) -> bool:
-        """Whether the model turns log-mel frames into the waveform that they were computed from."""
-        return makes_waveforms(field, output)
+        """Whether the model turns log-mel frames into frames of the same form, or into their waveform."""
+        return makes_sound(field, output)
 
     @classmethod
     def read_pieces(cls, path: Path, field: Field, steps: int | None, margin: int) -> Iterator[Piece]:
@@ -122,8 +122,8 @@ class SoundFolder(Corpus):
 
     @classmethod
     def write_pieces(cls, path: Path, pieces: Iterable[Tensor], field: Field, units: int) -> None:
-        """Write waveforms (t 1) as one sound file, of ``units`` samples at the front end's rate."""
-        write_waveforms(path, pieces, field, units)
+        """Write waveforms (t 1), or frames by Griffin-Lim, as one sound file, of ``units`` samples at the front end's rate."""
+        write_sound(path, pieces, field, units)
 
     def raw(self, index: int) -> Path | None:
         """Return the example's file; None for a window of a piece of a file, or one that overlaps others."""

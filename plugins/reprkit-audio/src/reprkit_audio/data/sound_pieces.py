@@ -1,7 +1,8 @@
-"""Sound files of any length as log-mel frames in pieces, and waveforms in pieces as sound files."""
+"""Sound files of any length as log-mel frames in pieces, and frames or waveforms in pieces as sound files."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,21 +14,24 @@ from reprkit import Field
 from reprkit.data import sound
 from reprkit.data.base import Piece
 from reprkit.errors import DataError
-from reprkit_audio.frontends import frontend
+from reprkit_audio.frontends import FrontEnd, Sound, frontend
 from reprkit_audio.frontends.log_mel import LogMel
+from reprkit_audio.streaming import crossfade, windows
+from reprkit_audio.vocoders import vocoder
+
+WINDOW, OVERLAP = 640, 64  # frames that are synthesized at once, and those that two of them share
 
 
-def makes_waveforms(field: Field, output: Field) -> bool:
-    """Whether ``output`` is the waveform (t 1) of the log-mel frames of ``field``."""
+def makes_sound(field: Field, output: Field) -> bool:
+    """Whether ``output`` is sound of the log-mel frames of ``field``: their waveform (t 1), or frames of the same form."""
     if field.form is None or output.kind != "sequence":
         return False
     front, frames = frontend(field.form), field.shape[0]
-    return (
-        isinstance(front, LogMel)
-        and output.channels == 1
-        and frames is not None
-        and output.shape[0] == frames * front.hop
-    )
+    if not isinstance(front, LogMel):
+        return False
+    if output.form == field.form:
+        return front.bands > 1
+    return output.channels == 1 and frames is not None and output.shape[0] == frames * front.hop
 
 
 def frame_pieces(path: Path, field: Field, steps: int | None, margin: int) -> Iterator[Piece]:
@@ -71,16 +75,32 @@ def frame_pieces(path: Path, field: Field, steps: int | None, margin: int) -> It
         kept, origin = kept[drop * front.hop :], origin + drop
 
 
-def write_waveforms(path: Path, pieces: Iterable[Tensor], field: Field, units: int) -> None:
-    """Write waveforms (t 1) as one sound file of ``units`` samples, see ``Dataset.write_pieces``.
+def write_sound(path: Path, pieces: Iterable[Tensor], field: Field, units: int) -> None:
+    """Write waveforms (t 1), or frames (t c) by Griffin-Lim, as one sound file of ``units`` samples, see ``Dataset.write_pieces``.
 
     Raises:
         DataError: a suffix that is no format of sound, or fewer samples than ``units``.
     """
-    left = units
-    with sound.open_writer(path, frontend(field.form or "").rate) as append:
-        for piece in pieces:
+    front, left, rest = frontend(field.form or ""), units, iter(pieces)
+    begun = list(itertools.islice(rest, 1))
+    given = itertools.chain(begun, rest)
+    made = _synthesize(given, front) if begun and begun[0].shape[1] > 1 else given
+    with sound.open_writer(path, front.rate) as append:
+        for piece in made:
             wave = piece.flatten()[:left].clamp(-1, 1)
             left -= append(wave) if len(wave) else 0
         if left:
             raise DataError(f"{path}: the sound ends {left:,} samples before its length")
+
+
+def _synthesize(pieces: Iterable[Tensor], front: FrontEnd) -> Iterator[Tensor]:
+    """Yield the waveform of frames (t c) in windows of some seconds, with crossfades between them."""
+    synthesizer = vocoder(form=front)
+    tail: Tensor | None = None
+    for window, last in windows(pieces, WINDOW, OVERLAP):
+        wave = synthesizer.synthesize(Sound(frames=window.float().cpu()), limit=False)
+        shared = OVERLAP * front.hop
+        if tail is not None:
+            wave = torch.cat([crossfade(tail, wave[:shared], front.rate), wave[shared:]])
+        yield wave if last else wave[:-shared]
+        tail = wave[-shared:]

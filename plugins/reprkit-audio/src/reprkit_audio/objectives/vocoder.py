@@ -38,10 +38,11 @@ class VocoderObjective(Objective):
     resolution), and the multi-resolution spectral loss (Yamamoto et al. 2020, arXiv 1910.11480), which learns faster in
     the first thousands of steps.  A likelihood of samples would penalize all phases but one, so the decoder's is not used.
 
-    Losses, an example's mean times the weight: ``mel``, ``stft`` (logarithms), ``convergence``, and once the critic has
-    been trained ``adversarial`` and ``matching``; these are not in nats.  Metric ``mel_nats``: mean absolute difference of the
-    logarithms in mel bands.  Turn "critic" trains ``critic``, loss ``critic``; metric ``told``: share of scores with the
-    right sign.  Leave that turn out as long as the spectral losses should dominate.
+    Losses, the mean times the weight, summed over the frames of an example as the losses of latents are over its tokens: ``mel``,
+    ``stft`` (logarithms), ``convergence``, and once the critic has been trained ``adversarial`` and ``matching``.  They are not
+    in nats; ``mel`` is that of a Laplace distribution of each band with scale bands / ``mel``.  Metric ``mel_nats``: mean absolute
+    difference of the logarithms in mel bands.  Turn "critic" trains ``critic``, loss ``critic``; metric ``told``: share of scores
+    with the right sign.  Leave that turn out as long as the spectral losses should dominate.
 
     Args:
         form: the front end of the loss ``mel``, a log-mel; if None, that of the encoder's input field, or else the default.
@@ -106,7 +107,10 @@ class VocoderObjective(Objective):
             return self._critic_loss(model, batch, true)
         generated = self._generate(model, batch)
         assert self.front is not None  # bind
-        count, weights = len(true), self.loss_weights
+        # Sums, as all losses are: beside means over an example, a commitment loss, summed over its tokens, weighs as much as the
+        # spectral ones, and features shrink to a few directions.
+        frames = true.shape[1] / self.front.hop
+        count, weights = len(true), {name: frames * weight for name, weight in self.loss_weights.items()}
         nats = mel_difference(self.front, generated, true)
         logs, (differences, norms) = stft_difference(generated, true, self.windows)
         model.record(mel_nats=nats.detach().mean())
