@@ -76,13 +76,14 @@ def main(
         data=train,
         encoder=f"words(dim={dim}, window={window if cbow else None}, sparse=True)",
         latent=latent,
-        decoder=f"words(dim={dim}, neighbors={None if cbow else window}, negatives={negatives}, sparse=True)",
+        decoder=f"words(dim=None, neighbors={None if cbow else window}, negatives={negatives}, sparse=True)",
         objective="reconstruction",
         freeze=() if train_maps else ("adapters",),
         seed=seed,
     )
+    steps = max(1, len(train) // batch)  # the whole data set once
     for step in rk.loop(
-        model, train, epochs=1, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **launch
+        model, train, steps=steps, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **launch
     ):
         losses = step.model(step.batch)
         step.backward(losses.total)

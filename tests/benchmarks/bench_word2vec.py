@@ -51,14 +51,16 @@ def run_ours(data, kind, epochs, seed, settings):
         data=train,
         encoder=f"words(dim={DIM}, window={window}, sparse=True)",
         latent=f"continuous(dim={DIM})",
-        decoder=f"words(dim={DIM}, neighbors={neighbors}, negatives={NEGATIVES}, shared={settings.shared}, sparse=True)",
+        decoder=f"words(dim=None, neighbors={neighbors}, negatives={NEGATIVES}, shared={settings.shared}, sparse=True)",
         objective="reconstruction",
         freeze=("adapters",),
         seed=seed,
     )
     start = time.process_time()
     options = {"optimizer": settings.optimizer, "lr": settings.lr, "schedule": "linear", "buckets": True}
-    for step in rk.loop(model, train, epochs=1, batch=settings.batch, seed=seed, **options):
+    for step in rk.loop(
+        model, train, steps=len(train) // settings.batch, batch=settings.batch, seed=seed, **options
+    ):
         step.backward(step.model(step.batch).total)
         step.update()
     seconds = time.process_time() - start

@@ -26,6 +26,8 @@ LINES = (
     "a queen and a king of the gold throne",
     "it's 42 cats!",
 ) * 4
+POOL = sorted({word for line in LINES for word in line.split() if word.isalpha()})
+MANY = tuple(" ".join(POOL[(start + step) % len(POOL)] for step in range(9)) for start in range(len(POOL)))
 
 
 class TestEncoder(EncoderConformance):
@@ -47,7 +49,7 @@ class TestDecoderOfNeighbors(DecoderConformance):
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "lines.txt"
-    path.write_text("\n".join(LINES) + "\n")
+    path.write_text("\n".join(LINES + MANY) + "\n")
     return path
 
 
@@ -90,9 +92,9 @@ def test_rows_hold_known_words_and_counts_are_those_before_subsampling(file):
     assert (
         sum(data.signature["x"].counts) == data.facts["words"] == int(data.lengths()["x"].sum()) + 4
     )  # rows of one word
-    thinned = Words(file, "words(min_count=1)", subsample=1e-3, draws=3)
+    thinned = Words(file, "words(min_count=1)", subsample=1e-2, draws=3)
     assert thinned.signature["x"].counts == data.signature["x"].counts
-    assert 0.3 < thinned.facts["subsampled_share"] < 1
+    assert 0.2 < thinned.facts["subsampled_share"] < 1
     train, test = thinned.split(0)
     lines = [{thinned.identities()[i] for i in part.indices.tolist()} for part in (train, test)]
     assert not lines[0] & lines[1]
@@ -183,6 +185,20 @@ def test_the_vectors_are_those_of_the_table_where_the_maps_are_frozen(file, spar
     found = word_vectors(model).vectors
     torch.testing.assert_close(found, model.factors["code"].encoder.table.weight[4:-1].detach())
     assert not torch.equal(found, before)
+
+
+def test_without_a_width_the_decoder_reads_the_code_as_it_is(file, tmp_path):
+    data = Words(file, "words(min_count=1)", subsample=0)
+    parts = {"encoder": "words(dim=8, window=2)", "decoder": "words(dim=None)", "objective": "reconstruction"}
+    model = rk.build(data=data, latent="vq(codes=16, dim=6)", **parts).eval()
+    assert model.decoder.table.weight.shape == (data.signature["x"].vocab, 6)
+    assert isinstance(model.adapters["code"], torch.nn.Identity)
+    model.save(tmp_path / "model")
+    batch = data.batch(range(4))
+    torch.testing.assert_close(rk.load(tmp_path / "model").score(batch).nats, model.score(batch).nats)
+    factors = {"a": rk.factor("words(dim=4)"), "b": rk.factor("words(dim=4)", "continuous(dim=5)")}
+    with pytest.raises(BuildError, match="b of 5"):
+        rk.build(data=data, factors=factors, decoder="words(dim=None)", objective="reconstruction")
 
 
 @pytest.mark.parametrize("binary", [False, True])

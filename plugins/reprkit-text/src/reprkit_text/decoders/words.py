@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,9 @@ from reprkit.errors import BuildError
 from reprkit.models.grid import align
 from reprkit.registry.constraints import Positive, Width
 from reprkit_text.word_windows import pair_weights
+
+if TYPE_CHECKING:
+    from reprkit import Model
 
 _LOGITS = 1 << 24  # logits in memory at a time
 _POWER = 0.75  # of the noise distribution (arXiv 1310.4546, section 2.2)
@@ -37,7 +40,7 @@ class WordsDecoder(Decoder):
     the optimum of this loss h . u is log(p / q) up to a constant (Levy and Goldberg 2014), so p is softmax(h . u + log q).
 
     Args:
-        dim: width of the vectors.
+        dim: width of the vectors, after the core's linear map; None: the code's own width, without that map, as in word2vec.
         neighbors: largest distance of a predicted word; None: the token's own word.
         negatives: weight of the noise, the number of negative words of a pair.
         shared: number of noise words drawn for an example.
@@ -46,7 +49,7 @@ class WordsDecoder(Decoder):
 
     Raises:
         PartArgumentError: an argument out of its range.
-        BuildError: the data is not tokens, or there is no code.
+        BuildError: the data is not tokens, there is no code, or with ``dim=None`` factors of several widths.
     """
 
     noise: Tensor
@@ -54,7 +57,7 @@ class WordsDecoder(Decoder):
 
     def __init__(
         self,
-        dim: Width = 100,
+        dim: Width | None = 100,
         *,
         neighbors: Annotated[int, Ge(1), Le(1000)] | None = None,
         negatives: Positive = 5.0,
@@ -66,10 +69,10 @@ class WordsDecoder(Decoder):
         self.field = data["x"]
         if self.field.kind != "tokens" or self.field.vocab is None:
             raise BuildError(f"decoder words returns symbols (kind tokens), and x is {self.field.kind} data")
-        self.in_dim, self.neighbors, self.negatives, self.shared = dim, neighbors, negatives, shared
+        self.in_dim, self.needs_adapter = dim or 1, dim is not None
+        self.neighbors, self.negatives, self.shared = neighbors, negatives, shared
         self.likelihood = choose_likelihood(self.field)
-        self.table = nn.Embedding(self.field.vocab, dim, sparse=sparse)
-        nn.init.uniform_(self.table.weight, -0.5 / dim, 0.5 / dim)
+        self.table = self._make_table(sparse)
         counts = torch.tensor(self.field.counts or [1] * self.field.vocab, dtype=torch.float64)
         shares = (
             counts.clamp(min=0.5) ** _POWER
@@ -77,6 +80,27 @@ class WordsDecoder(Decoder):
         shares /= shares.sum()
         self.register_buffer("noise", shares.cumsum(0).float(), persistent=False)
         self.register_buffer("log_noise", shares.log().float(), persistent=False)
+
+    def _make_table(self, sparse: bool) -> nn.Embedding:
+        table = nn.Embedding(int(self.field.vocab or 0), self.in_dim, sparse=sparse)
+        nn.init.uniform_(table.weight, -0.5 / self.in_dim, 0.5 / self.in_dim)
+        return table
+
+    def bind(self, model: Model) -> None:
+        """Take the width of the code, with ``dim=None``."""
+        if self.needs_adapter:
+            return
+        output = next(output for output in model.outputs.values() if output.decoder is self)
+        widths = {name: model.factors[name].latent.out_dim for name in output.reads}
+        if len(set(widths.values())) != 1:
+            raise BuildError(
+                "decoder words(dim=None) reads the code as it is, and needs factors of one width, not "
+                + (", ".join(f"{name} of {width}" for name, width in widths.items()) or "none")
+                + ": give it a dim="
+            )
+        if (width := next(iter(widths.values()))) != self.in_dim:
+            self.in_dim = width
+            self.table = self._make_table(self.table.sparse)
 
     def forward(
         self, features: Features | None, *, teacher: Tensor | None = None, length: int | None = None
@@ -101,7 +125,7 @@ class WordsDecoder(Decoder):
     def draw_noise(self, like: Float[Tensor, "b n d"]) -> Int[Tensor, "b k"]:
         """Draw noise words, ``shared`` for each example."""
         uniform = draw_uniform((len(like), self.shared), like.float(), None)
-        return torch.searchsorted(self.noise, uniform).clamp(max=len(self.noise) - 1)
+        return torch.searchsorted(self.noise, uniform.to(self.noise)).clamp(max=len(self.noise) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
