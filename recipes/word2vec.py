@@ -6,33 +6,35 @@ its own vector, and the decoder predicts the words around it.  The page shows th
 written in word2vec's format, which gensim's ``KeyedVectors.load_word2vec_format`` reads.
 
 Sources: Mikolov et al. 2013a, arXiv 1301.3781; Mikolov et al. 2013b, arXiv 1310.4546.
-Data: a text file or folder, a paragraph a line; by default the 1,500 descriptions of Debian's packages that come with reprkit-text.
-Expected: with the default data neighbors are of topics, and human judgments of similarity are hardly met: the text is small.
+Data: a text file or folder, a paragraph a line; by default the descriptions of Debian's packages: all 64,000 after "reprkit text
+fetch debian", else the 1,500 that come with reprkit-text, which are few: neighbors are then of topics.
+Expected: figures and words a second, beside gensim: docs/results/word2vec.md.
 
     python recipes/word2vec.py
     python recipes/word2vec.py --kind skip-gram --data FOLDER --passes 5
     python recipes/word2vec.py --latent "vq(codes=512, dim=100)" --train-maps
 """
 
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from reprkit_text import word_vectors
-from reprkit_text.data.debian import Debian
+from reprkit_text import debian_index, word_vectors
 
 import reprkit as rk
 from reprkit.errors import DataError
 from reprkit.reporting import Section, Table
+from reprkit.utils.cache import cache_folder, write_cached
 from reprkit.utils.collectives import rank
 
 
-def sample_file(folder: str) -> Path:
-    """Write the bundled descriptions as lines of text, and return the file."""
-    data = Debian(part="whole", words=(5, 10_000), length=None)
-    path = Path(folder, "debian.txt")
-    path.write_text("\n".join(" ".join(data.text(index).split()) for index in range(len(data))) + "\n")
+def descriptions() -> Path:
+    """Write the paragraphs of Debian's descriptions to a file in the cache, each once, and return it."""
+    fetched = debian_index.cached_path()
+    _, rows = debian_index.read(fetched if fetched.is_file() else debian_index.SAMPLE)
+    lines = dict.fromkeys(line for row in rows for line in row["paragraphs"].split("\n\n") if line)
+    path = cache_folder("text") / "word2vec" / f"debian-{len(rows)}.txt"
+    write_cached(path, "\n".join(lines).encode())
     return path
 
 
@@ -67,9 +69,8 @@ def main(
     resume: bool = False,
     launch: rk.Launch = rk.Launch(schedule="linear", optimizer="adagrad", buckets=True),
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        text = {"path": data or str(sample_file(folder)), "tokenizer": f"words(min_count={min_count})"}
-        corpus = rk.dataset("words", **text, subsample=subsample, draws=passes, seed=seed)
+    text = {"path": data or str(descriptions()), "tokenizer": f"words(min_count={min_count})"}
+    corpus = rk.dataset("words", **text, subsample=subsample, draws=passes, seed=seed)
     train, test = corpus.split(seed=seed, test_share=0.05)
     cbow = kind == "cbow"
     model = rk.build(
