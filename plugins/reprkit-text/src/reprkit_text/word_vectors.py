@@ -129,12 +129,13 @@ class WordVectors:
 
 
 def _read_text(rest: bytes, count: int, width: int) -> tuple[list[str], NDArray[np.float32]]:
-    lines = rest.decode().split("\n")[:count]
+    *lines, end = rest.decode().split("\n")
     rows = [line.rstrip().split(" ") for line in lines]
-    wrong = next((i for i, row in enumerate(rows) if len(row) != width + 1), None)
-    if len(rows) != count or wrong is not None:
+    if end or len(rows) != count or any(len(row) != width + 1 for row in rows):
         raise ValueError(f"{count} lines of a word and {width} numbers were announced")
-    return [row[0] for row in rows], np.array([row[1:] for row in rows], dtype=np.float32)
+    return [row[0] for row in rows], np.array([row[1:] for row in rows], dtype=np.float32).reshape(
+        count, width
+    )
 
 
 def _read_binary(rest: bytes, count: int, width: int) -> tuple[list[str], NDArray[np.float32]]:
@@ -148,6 +149,8 @@ def _read_binary(rest: bytes, count: int, width: int) -> tuple[list[str], NDArra
         words.append(rest[start:end].lstrip(b"\n").decode())
         values[row] = np.frombuffer(rest, "<f4", width, end + 1)
         start = end + 1 + 4 * width
+    if rest[start:].strip(b"\n"):
+        raise ValueError(f"{len(rest) - start} bytes follow the last word")
     return words, values
 
 

@@ -36,7 +36,8 @@ class WordsDecoder(Decoder):
 
     In training the loss of a pair is ``-log s(h . u_word) - negatives * E[log s(-h . u)]``, u from the noise distribution, counts
     to the power 3/4.  The expectation is estimated from ``shared`` draws for each example, which all its tokens share.  Without
-    counts in the signature (``Dataset.count_symbols``, data set words) the noise is uniform.  In evaluation the nats are exact: at
+    counts in the signature (``Dataset.count_symbols``, data set words) the noise is uniform.  Metric ``perplexity`` of training is
+    that of this loss.  In evaluation the nats are exact: at
     the optimum of this loss h . u is log(p / q) up to a constant (Levy and Goldberg 2014), so p is softmax(h . u + log q).
 
     Args:
