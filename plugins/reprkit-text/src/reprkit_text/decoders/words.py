@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from reprkit.corruptions.base import draw_uniform
 from reprkit.decoders.head import choose_likelihood
 from reprkit.errors import BuildError
 from reprkit.models.grid import align
-from reprkit.registry.constraints import Positive, Width
+from reprkit.registry.constraints import Width
 from reprkit_text.word_windows import pair_weights
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class WordsDecoder(Decoder):
     In training the loss of a pair is ``-log s(h . u_word) - negatives * E[log s(-h . u)]``, u from the noise distribution, counts
     to the power 3/4.  The expectation is estimated from ``shared`` draws for each example, which all its tokens share.  Without
     counts in the signature (``Dataset.count_symbols``, data set words) the noise is uniform.  Metric ``perplexity`` of training is
-    that of this loss.  In evaluation the nats are exact: at
-    the optimum of this loss h . u is log(p / q) up to a constant (Levy and Goldberg 2014), so p is softmax(h . u + log q).
+    that of this loss.  In evaluation the nats are exact: at the optimum of this loss h . u is log(p / q) up to a constant (Levy and
+    Goldberg 2014), so p is softmax(h . u + log q).
 
     Args:
         dim: width of the vectors, after the core's linear map; None: the code's own width, without that map, as in word2vec.
@@ -61,7 +61,7 @@ class WordsDecoder(Decoder):
         dim: Width | None = 100,
         *,
         neighbors: Annotated[int, Ge(1), Le(1000)] | None = None,
-        negatives: Positive = 5.0,
+        negatives: Annotated[float, Gt(0), Le(1000)] = 5.0,
         shared: Annotated[int, Ge(1), Le(2**16)] = 16,
         sparse: bool = False,
         data: Signature,
