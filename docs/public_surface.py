@@ -56,7 +56,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "reprkit.latents.variational": ("Variational",),
         "reprkit.likelihoods.location_scale": ("LocationScale",),
-        "reprkit.decoders.head": ("Head", "Scale"),
+        "reprkit.decoders.head": ("Head", "Scale", "choose_likelihood"),
         "reprkit.decoders.sequence": ("SequenceDecoder",),
         "reprkit.objectives.adversary": ("Adversary",),
         "reprkit.objectives.labels": ("count_classes", "get_labels"),

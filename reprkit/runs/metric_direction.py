@@ -10,7 +10,7 @@ BETTER: dict[str, Literal["min", "max"]] = {
     **dict.fromkeys(
         ("error", "mse", "nll", "negative_elbo", "perplexity", "bits_per_dim", "loss", "wer", "cer"), "min"
     ),
-    **dict.fromkeys(("accuracy", "usage", "trustworthiness"), "max"),
+    **dict.fromkeys(("accuracy", "spearman", "usage", "trustworthiness"), "max"),
 }
 # Perplexity of the use of codes, not of a prediction: higher is not worse.  Logged ones may be either: "metrics.FACTOR.perplexity".
 _NEUTRAL = re.compile(r"(codebook|metrics|metrics\..+)\.perplexity")

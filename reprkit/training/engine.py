@@ -104,11 +104,13 @@ class Engine:
 
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Return the joint norm of the gradients, on the device; equal on all ranks."""
-        whole = [
-            gradient_values(p.grad)
-            for p in parameters
-            if p.grad is not None and not sharded_tensors.is_sharded(p)
-        ]
+        whole = []
+        for p in parameters:
+            if p.grad is None or sharded_tensors.is_sharded(p):
+                continue
+            if p.grad.is_sparse:  # rows are merged once: the optimizer need not merge them again
+                p.grad = p.grad.coalesce()
+            whole.append(gradient_values(p.grad))
         if self.shards is None:
             if not whole:
                 return torch.zeros(())

@@ -16,7 +16,7 @@ from reprkit.errors import BuildError, PartArgumentError, TrainingError, nearest
 from reprkit.models.model import Model
 from reprkit.registry.references import parse
 from reprkit.training.muon import Muon
-from reprkit.training.sparse_gradients import SparseAdam, sparse_weights
+from reprkit.training.sparse_gradients import Adagrad, SparseAdam, sparse_weights
 from reprkit.utils.sharded_tensors import is_sharded
 
 _SPARSE = {"sgd", "sparseadam", "adagrad"}  # can use sparse gradients
@@ -157,6 +157,7 @@ def create_optimizer(
     rows = [parameter for parameter in trained if parameter in sparse]
     if rows:
         _check_sparse(reference.name, options, [sparse[parameter] for parameter in rows])
+        cls = Adagrad if cls is torch.optim.Adagrad else cls
     sharded = any(is_sharded(parameter) for parameter in trained)
     if sharded and cls is Muon:
         raise PartArgumentError(

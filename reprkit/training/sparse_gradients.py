@@ -1,4 +1,4 @@
-"""Sparse gradients, of embeddings with ``sparse=True``: which weights have them, their norm, and an Adam for both kinds."""
+"""Sparse gradients, of embeddings with ``sparse=True``: which weights have them, their norm, Adagrad and Adam for both kinds."""
 
 from __future__ import annotations
 
@@ -31,6 +31,26 @@ def merge_rows(parameters: list[nn.Parameter]) -> None:
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.coalesce()
+
+
+class Adagrad(OwnUpdates, torch.optim.Adagrad):
+    """torch's Adagrad, with updates of sparse gradients that read and write only the rows in use."""
+
+    def is_own(self, gradient: Tensor) -> bool:
+        """Whether the gradient is sparse."""
+        return gradient.is_sparse
+
+    def update_own(self, weight: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Update the rows of a weight that have a gradient."""
+        state = self.state[weight]
+        state["step"] += 1
+        gradient = gradient.coalesce()
+        rows, values = gradient.indices()[0], gradient.values()
+        values = -values if group["maximize"] else values
+        total = state["sum"].index_select(0, rows).addcmul_(values, values)
+        state["sum"].index_copy_(0, rows, total)
+        rate = float(group["lr"]) / (1 + (int(state["step"]) - 1) * group["lr_decay"])
+        weight.index_add_(0, rows, values / total.sqrt_().add_(group["eps"]), alpha=-rate)
 
 
 class SparseAdam(OwnUpdates, Adam):

@@ -81,6 +81,14 @@ def test_sparse_sgd_equals_dense_sgd(options):
     assert_close(sparse, dense)
 
 
+def test_sparse_adagrad_is_that_of_dense_gradients():
+    options = {"optimizer": "adagrad(lr_decay=0.1)", "clip": 0.5}
+    sparse, norms = train(**options)
+    dense, expected = train(sparse=False, **options)
+    assert norms == pytest.approx(expected, rel=1e-5)
+    assert_close(sparse, dense)
+
+
 def test_sparse_adam_is_torch_s_for_each_kind_of_gradient():
     model = build().train()
     batch = data().batch(range(8))

@@ -18,6 +18,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         forms=("vocabulary",),
     )
     yield Spec(
+        "words",
+        "reprkit_text.data.words:Words",
+        "Lines of text files as words of a vocabulary by count, frequent ones subsampled (word2vec)",
+        ("tokenizers",),
+    )
+    yield Spec(
         "documents",
         "reprkit_text.data.documents:Documents",
         "Documents in JSON lines, each shown with the human summary of another one",
@@ -33,7 +39,12 @@ def reprkit_datasets() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_encoders() -> Iterator[Spec]:
-    """Encoders of transformers, new or from a local checkpoint."""
+    """Encoders of transformers, new or from a local checkpoint, and word2vec's."""
+    yield Spec(
+        "words",
+        "reprkit_text.encoders.words:WordsEncoder",
+        "Word vectors, or the mean of the context's (arXiv 1301.3781)",
+    )
     yield Spec("bert", "reprkit_text.encoders.bert:BertEncoder", "BERT (arXiv 1810.04805)", ("transformers",))
     yield Spec("bart", "reprkit_text.encoders.bart:BartEncoder", "BART (arXiv 1910.13461)", ("transformers",))
     yield Spec("t5", "reprkit_text.encoders.t5:T5Encoder", "T5 (arXiv 1910.10683)", ("transformers",))
@@ -41,7 +52,12 @@ def reprkit_encoders() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_decoders() -> Iterator[Spec]:
-    """Decoders of transformers, new or from a local checkpoint, and a pointer-generator."""
+    """Decoders of transformers, new or from a local checkpoint, a pointer-generator, and word2vec's."""
+    yield Spec(
+        "words",
+        "reprkit_text.decoders.words:WordsDecoder",
+        "Words, or their neighbors, by negative sampling (arXiv 1310.4546)",
+    )
     yield Spec(
         "bert",
         "reprkit_text.decoders.bert:BertDecoder",
@@ -115,6 +131,16 @@ def reprkit_objectives() -> Iterator[Spec]:
 @hookimpl
 def reprkit_evaluators() -> Iterator[Spec]:
     """Evaluators of texts."""
+    yield Spec(
+        "word-similarity",
+        "reprkit_text.evaluators.word_similarity:WordSimilarity",
+        "Rank correlation of cosines with human judgments of word pairs (WordSim-353, SimLex-999)",
+    )
+    yield Spec(
+        "analogies",
+        "reprkit_text.evaluators.analogies:Analogies",
+        "Word analogies by section, a is to b as c is to d (arXiv 1301.3781)",
+    )
     yield Spec(
         "tf-idf",
         "reprkit_text.evaluators.tf_idf:TfIdf",

@@ -186,7 +186,7 @@ class TextData(Dataset):
     ) -> tuple[Symbols, Tensor, str]:
         """Return the symbols of the lines, a hash of each line, and the first one."""
         groups = array("q")
-        self._files.index(lambda line: groups.append(_line_hash(line)), skips)
+        self._files.index(lambda line: groups.append(line_hash(line)), skips)
 
         def lines() -> Iterator[str]:
             return (self._files[i].decode() for i in range(len(self._files)))
@@ -214,7 +214,7 @@ class TextData(Dataset):
         return windows, torch.arange(len(windows)), texts[0]
 
 
-def _line_hash(line: bytes) -> int:
+def line_hash(line: bytes) -> int:
     """Hash a line, so that lines of equal text have one number.
 
     Raises:

@@ -13,7 +13,7 @@ from reprkit.registry.references import Reference, parse
 from reprkit_text.vocabulary import packing, training
 from reprkit_text.vocabulary.vocabulary import Vocabulary
 
-TRAINED = {"byte-pair": training.byte_pair, "characters": training.characters}
+TRAINED = {"byte-pair": training.byte_pair, "characters": training.characters, "words": training.words}
 _FILE = "tokenizer.json"
 
 
@@ -27,6 +27,7 @@ def vocabulary(
     ==================================================  ====================================================
     "byte-pair(vocab=4000, lower=False, marks=False)"   bytes and their merges, trained on ``texts``
     "characters(most=1000, lower=False, marks=False)"   the characters of ``texts``
+    "words(min_count=5, lower=True)"                    whole words of ``texts``, by count
     a folder or a ``tokenizer.json``                    a Hugging Face tokenizer; nothing is downloaded
     a field's ``form``                                  the one that made the field's symbols
     ==================================================  ====================================================

@@ -67,6 +67,54 @@ def characters(
     )
 
 
+def words(
+    texts: Callable[[], Iterable[str]],
+    min_count: Count = 5,
+    *,
+    most: Annotated[int, Ge(1), Le(2**24)] = 1_000_000,
+    lower: bool = True,
+) -> Tokenizer:
+    """Make a vocabulary of whole words by count, the most frequent first; any other word is ``[UNK]``.
+
+    A word is a run of letters, with apostrophes inside; digits and punctuation are left out of the text.
+
+    Args:
+        texts: returns the texts, from the first one at each call.
+        min_count: keep words that occur at least so often.
+        most: largest number of words; the most frequent ones are kept.
+        lower: convert to lower case.
+
+    Raises:
+        PartArgumentError: an argument out of its range.
+        DataError: no word occurs so often.
+    """
+    return _load_or_train(
+        f"words {min_count} {most} {lower}", texts, lambda: _words(texts, min_count, most, lower)
+    )
+
+
+def _words(texts: Callable[[], Iterable[str]], min_count: int, most: int, lower: bool) -> Tokenizer:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.WordLevel({}, unk_token="[UNK]"))
+    _set_normalizer(tokenizer, lower)
+    letters = r"[\p{L}\p{M}]+"
+    # A match is what separates, so with invert=True the words are kept and the rest is removed.
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex(f"{letters}(?:['’]{letters})*"), behavior="removed", invert=True
+    )
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=most + len(SPECIALS),
+        min_frequency=min_count,
+        special_tokens=list(SPECIALS),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    if tokenizer.get_vocab_size() == len(SPECIALS):
+        raise DataError(f"no word of the texts occurs {min_count} times (min_count={min_count})")
+    return tokenizer
+
+
 def _byte_pair(texts: Callable[[], Iterable[str]], vocab: int, lower: bool, marks: bool) -> Tokenizer:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

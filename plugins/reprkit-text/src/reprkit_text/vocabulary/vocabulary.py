@@ -73,6 +73,11 @@ class Vocabulary:
         return tuple(sorted(number for number, token in added.items() if token.special))
 
     @functools.cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """What stands for each symbol in the tokenizer, in their order: the words themselves in a vocabulary of words."""
+        return tuple(str(self._tokenizer.id_to_token(number)) for number in range(self.size))
+
+    @functools.cached_property
     def form(self) -> str:
         """The whole vocabulary as a line of text, kept in ``Field.form``: a model alone is enough to encode and decode."""
         return pack(self.to_json(), self.source)
