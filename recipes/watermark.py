@@ -18,7 +18,6 @@ Expected (one core, eight minutes a seed): docs/results/pictures.md.
 
 import numpy as np
 import torch
-import typer
 from reprkit_vision.restoration import find_marks, inpaint, median_filter, psnr
 
 import reprkit as rk

@@ -36,6 +36,12 @@ def reprkit_datasets() -> Iterator[Spec]:
     yield Spec(
         "letters", "reprkit_vision.data.letters:Letters", "Capital letters drawn in the fonts of matplotlib"
     )
+    yield Spec(
+        "pages",
+        "reprkit_vision.data.pages:Pages",
+        "Pages of English text, set in many fonts",
+        ("matplotlib",),
+    )
     yield Spec("idx", "reprkit_vision.data.idx:Idx", "Images and labels from idx files, the format of MNIST")
     yield Spec(
         "cifar10", "reprkit_vision.data.benchmarks:Cifar10", "CIFAR-10 from its files (Krizhevsky 2009)"
@@ -75,6 +81,11 @@ def reprkit_corruptions() -> Iterator[Spec]:
         "reprkit_vision.views.watermark:Watermark",
         "Stamps, logos and texts blended over images",
         ("matplotlib",),
+    )
+    yield Spec(
+        "page-damage",
+        "reprkit_vision.views.page_damage:PageDamage",
+        "Blur, stains, folds, shadows, low light, noise and JPEG, as in pictures of pages",
     )
 
 

@@ -44,3 +44,33 @@ def inpaint(
         if hole.any() and not hole.all():
             filled[number] = inpaint_biharmonic(picture, hole, channel_axis=-1)
     return filled.clip(0, 1)
+
+
+def otsu(pages: Float[np.ndarray, "n h w 1"]) -> Float[np.ndarray, "n h w 1"]:
+    """Return black and white pages, by one threshold a page (Otsu 1979)."""
+    from skimage.filters import threshold_otsu
+
+    return np.stack([(page > threshold_otsu(page)).astype(np.float32) for page in pages])
+
+
+def adaptive_threshold(
+    pages: Float[np.ndarray, "n h w 1"], side: int, offset: float
+) -> Float[np.ndarray, "n h w 1"]:
+    """Return black and white pages; the threshold is the Gaussian mean of ``side`` pixels less ``offset``."""
+    from skimage.filters import threshold_local
+
+    return np.stack(
+        [
+            (page > threshold_local(page[..., 0], side, offset=offset)[..., None]).astype(np.float32)
+            for page in pages
+        ]
+    )
+
+
+def non_local_means(pages: Float[np.ndarray, "n h w 1"], strength: float) -> Float[np.ndarray, "n h w 1"]:
+    """Return pages denoised by non-local means (Buades et al. 2005) with a cut-off of ``strength`` in gray values."""
+    from skimage.restoration import denoise_nl_means
+
+    return np.stack(
+        [denoise_nl_means(page[..., 0], 5, 6, h=strength)[..., None].astype(np.float32) for page in pages]
+    )

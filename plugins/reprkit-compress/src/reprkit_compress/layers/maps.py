@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from reprkit import Features, Field, Signature
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import require
-from reprkit.layers.convolution import downsampled_size
 from reprkit.layers.code_map import code_to_map
+from reprkit.layers.convolution import downsampled_size
 from reprkit.layers.field_checks import image_shape, require_token_count
 from reprkit.layers.resample_tokens import zero_invalid_tokens
 from reprkit.models.grid import align

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Le
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from typing import Annotated
 
 from reprkit import Encoder, Features, Signature
 from reprkit.errors import BuildError

@@ -69,8 +69,11 @@ class Watermark(View):
             )
         self.stamps, self.part, self.opacity, self.size = stamps, part, opacity, size
         self.most, self.seed = most, seed
-        self.draws = 1 + most * _EACH  # type: ignore[misc]
         self._bank: tuple[Tensor, Tensor] | None = None
+
+    def count_draws(self, image: Float[Tensor, "b c h w"]) -> int:
+        """The number of marks, and eleven numbers of each mark."""
+        return 1 + self.most * _EACH
 
     def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
         """The images with marks."""
