@@ -1,12 +1,12 @@
 """Cleaning of pages: blur, stains, folds, shadows, low light, noise and JPEG are taken off, so that a program reads the text again.
 
-A convolutional network reads a damaged page as layers: of each pixel its own value, the opacity of what covers it, and what to paint in
-its place; the decoder composes them.  It is trained on small crops and cleans pages of any size.  The table compares wrong words, as
-tesseract reads them, and PSNR with Otsu's threshold, an adaptive threshold and non-local means, whose settings are chosen on the
+A convolutional network reads a page as layers: of each pixel its own value, the opacity of what covers it, and what to paint in its
+place; the decoder composes them.  It is trained on small crops and cleans pages of any size.  The table compares wrong words, as
+tesseract reads them, and PSNR with Otsu's threshold, an adaptive threshold and non-local means, whose settings are chosen on
 validation pages.  No font family and no text of the test pages is in the training set.
 
 Papers: Vincent et al. 2008 (denoising); Ronneberger et al. 2015, arXiv 1505.04597 (the network).
-Data: pages of Python's help texts in the fonts of matplotlib, or in those of a folder: apt-get install fonts-freefont-ttf fonts-lato.
+Data: pages of Python's help texts in the fonts of matplotlib, or of a folder: apt-get install fonts-freefont-ttf fonts-lato.
 Words are read by tesseract: apt-get install tesseract-ocr; without it the table has PSNR alone.
 Expected (one core, nine minutes a seed): docs/results/pictures.md.
 
@@ -46,8 +46,8 @@ def main(
     corruption: str = "page-damage",
     encoder: str = "unet(width=24)",
     decoder: str = "compose(likelihood='laplace', scale=0.1)",
-    steps: int = 1_500,
-    batch: int = 16,
+    steps: int = 2_000,
+    batch: int = 8,
     lr: float = 1e-3,
     examples: int = 12,
     seed: int = 0,
@@ -61,10 +61,8 @@ def main(
     clean, given, texts = damaged(test_pages, corruption, examples, seed)
     known, known_given, known_texts = damaged(valid, corruption, 4, seed)
     reads = has_tesseract() and not any(text is None for text in texts + known_texts)
-    if not reads and rank() == 0:
-        print(
-            "without wrong words: tesseract-ocr is not installed" if not has_tesseract() else "texts unknown"
-        )
+    if not reads:
+        print("without wrong words: the texts are not known, or tesseract-ocr is not installed")
 
     def error(pages: np.ndarray, right: np.ndarray, written: list) -> float:
         return wrong_words(read_pages(pages), written) if reads else -psnr(pages, right).mean()

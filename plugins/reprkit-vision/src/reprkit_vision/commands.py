@@ -61,8 +61,8 @@ def fetch(
     what: Annotated[
         str,
         typer.Argument(
-            help="photos: 218 photographs of gcompris-qt-data; fashion: Fashion-MNIST of dataset-fashion-mnist; stamps: cut-outs of "
-            "tuxpaint-stamps-default."
+            help="photos: 218 photographs of gcompris-qt-data; fashion: Fashion-MNIST of dataset-fashion-mnist; "
+            "stamps: cut-outs of tuxpaint-stamps-default."
         ),
     ],
     deb: Annotated[
@@ -74,8 +74,8 @@ def fetch(
 ) -> None:
     """Fetch images of a Debian package into the cache, without root.
 
-    The package (44 MB of photos, 31 MB of fashion, 161 MB of stamps) is downloaded with apt-get and unpacked beside the cache; its images and their
-    license are kept.  The cache is $REPRKIT_CACHE, or the platform's cache folder.
+    The package (44 MB of photos, 31 MB of fashion, 161 MB of stamps) is downloaded with apt-get and unpacked beside the cache; its
+    images and their license are kept.  The cache is $REPRKIT_CACHE, or the platform's cache folder.
     """
     if what not in SOURCES:
         raise ReprkitError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated
 
 import torch
@@ -66,12 +67,9 @@ class UNet(Encoder):
         widths = [width * min(2**level, 4) for level in range(depth + 1)]
         self.first = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, width, 3, padding=1))
         self.stages = nn.ModuleList(_blocks(each, blocks) for each in widths)
-        self.down = nn.ModuleList(
-            nn.Conv2d(one, two, 2, stride=2) for one, two in zip(widths, widths[1:], strict=False)
-        )
+        self.down = nn.ModuleList(nn.Conv2d(one, two, 2, stride=2) for one, two in pairwise(widths))
         self.up = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(two, 4 * one, 1), nn.PixelShuffle(2))
-            for one, two in zip(widths, widths[1:], strict=False)
+            nn.Sequential(nn.Conv2d(two, 4 * one, 1), nn.PixelShuffle(2)) for one, two in pairwise(widths)
         )
         self.joined = nn.ModuleList(_blocks(each, blocks) for each in widths[:-1])
         last = nn.Conv2d(width, 4 * (channels + 1), 3, padding=1)
@@ -98,7 +96,7 @@ class UNet(Encoder):
         height, width = picture.shape[2:]
         x = F.pad(picture, (0, -width % self.cell, 0, -height % self.cell), mode="replicate")
         x, kept = self.first(x), []
-        for stage, down in zip(self.stages, self.down, strict=False):
+        for stage, down in zip(self.stages[:-1], self.down, strict=True):
             x = stage(x)
             kept.append(x)
             x = down(x)

@@ -29,8 +29,8 @@ _TABLE = (
 class PageDamage(View):
     """Damages pages, black on white, as photographs and scans of old ones are: in this order, each of random strength.
 
-    Faded ink, toned paper, two stains with a dark rim, a fold, a shadow's gradient and low light (products); Gaussian blur of 0.4 to
-    1.5 pixels, Gaussian noise, and JPEG of quality 10 to 60 (each channel as luminance), all in proportion to ``strength``.
+    Faded ink, toned paper, two stains with a dark rim, a fold, a shadow's gradient and low light (products); Gaussian blur of 0.4
+    to 1.5 pixels, Gaussian noise, and JPEG of quality 10 to 60 (each channel as luminance), all in proportion to ``strength``.
 
     Args:
         strength: 1 is a page that is hard to read at 16 to 24 pixels a line; 0 changes little.
@@ -91,18 +91,17 @@ class PageDamage(View):
             inside = torch.sigmoid((radius - distance) / 3)
             rim = torch.exp(-((distance - radius) / 3).square())
             light = light * (1 - 0.35 * s * column(first + 3) * (0.7 * inside + 0.3 * rim))
-        across, _ = _along(rows - column(11) * height, columns - column(12) * width, column(13))
+        across = _across(rows - column(11) * height, columns - column(12) * width, column(13))
         fold = torch.exp(-(across / (0.8 + 1.5 * column(14))).square()) + 0.3 * torch.sigmoid(across / 4)
         light = light * (1 - 0.5 * s * (column(15) - 0.4).clamp(min=0) / 0.6 * fold)
-        across, _ = _along(rows - height / 2, columns - width / 2, column(16))
+        across = _across(rows - height / 2, columns - width / 2, column(16))
         slope = torch.sigmoid(across / (16 + 200 * column(17)) + 4 * (column(18) - 0.5))
         return (light * (1 - 0.6 * s * column(19) * slope)).clamp(0, 1).unsqueeze(1)
 
 
-def _along(rows: Tensor, columns: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the coordinates across and along a line, at ``turn`` of a full turn."""
-    cos, sin = torch.cos(2 * math.pi * turn), torch.sin(2 * math.pi * turn)
-    return cos * columns + sin * rows, cos * rows - sin * columns
+def _across(rows: Tensor, columns: Tensor, turn: Tensor) -> Tensor:
+    """Return the signed distance from a line whose normal is at ``turn`` of a full turn."""
+    return torch.cos(2 * math.pi * turn) * columns + torch.sin(2 * math.pi * turn) * rows
 
 
 def _blur(x: Float[Tensor, "b c h w"], sigma: Float[Tensor, "b 1 1 1"]) -> Float[Tensor, "b c h w"]:
@@ -121,8 +120,8 @@ def _blur(x: Float[Tensor, "b c h w"], sigma: Float[Tensor, "b 1 1 1"]) -> Float
 def jpeg(x: Float[Tensor, "b c h w"], quality: Float[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
     """Return what is left of images in [0, 1] after JPEG at a quality for each (1 to 100), every channel as luminance.
 
-    Blocks of 8 x 8 pixels, the cosine transform, rounding to multiples of the table's entries (ITU-T T.81), and back; entropy coding
-    loses nothing.
+    Blocks of 8 x 8 pixels, the cosine transform, rounding to multiples of the table's entries (ITU-T T.81), and back; entropy
+    coding loses nothing.
     """
     height, width = x.shape[2:]
     padded = F.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
