@@ -48,7 +48,7 @@ def main(
     decoder: str = "compose(likelihood='laplace', scale=0.1)",
     steps: int = 2_000,
     batch: int = 8,
-    lr: float = 1e-3,
+    lr: float = 2e-3,
     examples: int = 12,
     seed: int = 0,
     out: str = "runs/documents",

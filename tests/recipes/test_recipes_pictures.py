@@ -46,7 +46,14 @@ def write_album(folder):
 
 
 def test_a_short_training_takes_marks_off(tmp_path):
-    flags = ("--data", "photos(size=32, crops=24, side=80)", "--stamps", "drawn", "--encoder", "unet(width=8)")
+    flags = (
+        "--data",
+        "photos(size=32, crops=24, side=80)",
+        "--stamps",
+        "drawn",
+        "--encoder",
+        "unet(width=8)",
+    )
     found = run("watermark", tmp_path / "run", *flags, "--steps", 120, "--lr", 3e-3, "--examples", 16)
     assert found["the network"]["gain"] > 0
     assert found["the network"]["psnr.marked" if "psnr.marked" in found["the network"] else "psnr"]
@@ -58,7 +65,12 @@ def test_a_short_training_takes_marks_off(tmp_path):
 
 
 def test_pages_are_cleaned(tmp_path):
-    pages = ("--data", "pages(count=200, size=(32, 32))", "--test", "pages(count=20, size=(64, 128), whole=True)")
+    pages = (
+        "--data",
+        "pages(count=200, size=(32, 32))",
+        "--test",
+        "pages(count=20, size=(64, 128), whole=True)",
+    )
     flags = ("--encoder", "unet(width=8)", "--steps", 120, "--lr", 3e-3, "--examples", 2)
     found = run("documents", tmp_path / "run", *pages, *flags)
     assert found["the network"]["psnr"] > found["damaged"]["psnr"] + 3

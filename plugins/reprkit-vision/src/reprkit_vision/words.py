@@ -12,7 +12,7 @@ def topic_words() -> tuple[tuple[str, ...], ...]:
 
     Topics are in the order of their names; those with fewer than 60 such words are left out.
     """
-    from pydoc_data.topics import topics  # type: ignore[import-untyped]
+    from pydoc_data.topics import topics
 
     found = []
     for _, text in sorted(topics.items()):

@@ -14,8 +14,6 @@ from reprkit.errors import BuildError
 from reprkit.layers.code_map import code_to_map
 from reprkit.layers.field_checks import image_shape, require_token_count
 
-_BIAS = -2.0  # of the opacity's logit: a network that starts near 0 starts near the given picture
-
 
 class Compose(Decoder):
     """Paint over a given picture, pixel by pixel: given + opacity (paint - given), without a layer of its own.
@@ -49,7 +47,8 @@ class Compose(Decoder):
         height, width, channels = image_shape(data["x"], "decoder compose")
         if data["x"].discrete:
             raise BuildError("decoder compose makes pictures, and x is a map of symbols")
-        self.cells, self.channels, self.in_dim = (height, width), channels, 2 * channels + 1
+        self.cells = (height, width)
+        self.channels, self.in_dim = channels, 2 * channels + 1
         self.fixed = require_token_count(tokens, "decoder compose") != math.prod(self.cells)
         if self.fixed:  # resampled to the data's size, so that the picture's cannot follow the code's grid
             self.provides = self.provides - {"any_size"}
@@ -70,5 +69,5 @@ class Compose(Decoder):
             raise BuildError("decoder compose needs a code, and there is none")
         layers = code_to_map(features, self.cells, fixed=self.fixed)
         given, opacity, paint = layers.split([self.channels, 1, self.channels], 1)
-        picture = given + torch.sigmoid(opacity + _BIAS) * (paint - given)
+        picture = given + torch.sigmoid(opacity) * (paint - given)
         return self.head(rearrange(picture, "b c h w -> b (h w) c"), grid=tuple(picture.shape[2:]))

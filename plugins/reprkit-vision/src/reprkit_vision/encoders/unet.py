@@ -27,7 +27,7 @@ class UNet(Encoder):
 
         x (b h w c) ──┬──────────────────────────────────────────────► given    c channels
                       └─► 2 x 2 pixels as channels ─► stages down ─► stages up ─► opacity  1 (a logit)
-                                          └──── added at each size ────┘      └► paint    c
+                                          └──── added at each size ────┘      └► paint    c (starts as the picture)
 
     Decoder ``compose`` puts the layers together: pixels of low opacity stay as they are, so that what a corruption has not
     changed is not changed either.  Stages halve the map and double its channels (up to four times ``width``); there is no
@@ -88,11 +88,14 @@ class UNet(Encoder):
                 "encoder unet cannot read only some pixels: it reads their surroundings; use vit"
             )
         picture = rearrange(self.rescale(batch["x"]), "b h w c -> b c h w").contiguous()
-        layers = torch.cat([picture, self.layers(picture)], 1)
+        opacity, change = self.changes(picture).split([1, picture.shape[1]], 1)
+        # Paint that starts as the picture does no harm at any opacity; with other paint training closes the opacity at once, and
+        # paint of no opacity learns nothing.
+        layers = torch.cat([picture, opacity, picture + change], 1)
         return Features(x=rearrange(layers, "b d h w -> b (h w) d"), grid=self.grid(batch))
 
-    def layers(self, picture: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e h w"]:
-        """Return opacity and paint (e = 1 + c) of a rescaled picture."""
+    def changes(self, picture: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e h w"]:
+        """Return opacity and paint less picture (e = 1 + c) of a rescaled picture."""
         height, width = picture.shape[2:]
         x = F.pad(picture, (0, -width % self.cell, 0, -height % self.cell), mode="replicate")
         x, kept = self.first(x), []

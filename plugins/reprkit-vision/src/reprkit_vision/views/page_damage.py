@@ -129,7 +129,7 @@ def jpeg(x: Float[Tensor, "b c h w"], quality: Float[Tensor, " b"]) -> Float[Ten
     frequency = torch.arange(8, device=x.device, dtype=x.dtype)
     basis = torch.cos((2 * frequency + 1) * frequency[:, None] * math.pi / 16) / 2
     basis[0] /= math.sqrt(2)
-    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+    scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
     table = torch.tensor(_TABLE, device=x.device, dtype=x.dtype)
     table = ((table * scale[:, None, None] + 50) / 100).floor().clamp(1, 255)[:, None, None, :, None, :]
     found = torch.einsum("ku,bciujv,lv->bcikjl", basis, blocks, basis)
