@@ -42,7 +42,7 @@ def main(
     stamps: str = "fetched",
     encoder: str = "unet(width=24)",
     decoder: str = "compose(scale=0.05)",
-    steps: int = 4_000,
+    steps: int = 2_500,
     batch: int = 8,
     lr: float = 2e-3,
     examples: int = 200,
