@@ -101,11 +101,9 @@ def main(
         pages[f"non-local means, {cutoff[0]}"] = non_local_means(given, *cutoff)
     pages |= {"the network": repair(given), "clean": clean}
     table = {name: {"psnr": psnr(each, clean).mean()} for name, each in pages.items()}
-    columns = {"psnr": "PSNR, dB"}
-    if reads:
-        columns = {"words": "wrong words"} | columns
-        for name, each in pages.items():
-            table[name]["words"] = wrong_words(read_pages(each), texts)
+    for name, each in pages.items() if reads else ():
+        table[name]["words"] = wrong_words(read_pages(each), texts)
+    columns = ({"words": "wrong words"} if reads else {}) | {"psnr": "PSNR, dB"}
     corners = {name: each[:4, :96, :160] for name, each in pages.items()}
     figures = exhibit(
         "Corners of pages in fonts that were not trained on", test_pages.signature["x"], corners

@@ -56,11 +56,11 @@ def test_a_short_training_takes_marks_off(tmp_path):
     )
     found = run("watermark", tmp_path / "run", *flags, "--steps", 120, "--lr", 3e-3, "--examples", 16)
     assert found["the network"]["gain"] > 0
-    assert found["the network"]["psnr.marked" if "psnr.marked" in found["the network"] else "psnr"]
+    assert found["the network"]["psnr"]["marked"] > found["marked"]["psnr"]["marked"]
     filtered = next(row for name, row in found.items() if name.startswith("median"))
     assert filtered["gain"] < found["the network"]["gain"] < found["inpainting, told the mask"]["gain"]
-    assert found["the network"]["lost"] < 0.5 < filtered["lost"] + 0.5
-    assert "What the network changed".lower() in (tmp_path / "run" / "report.html").read_text().lower()
+    assert found["the network"]["lost"] < 0.3
+    assert "what the network changed" in (tmp_path / "run" / "report.html").read_text()
     assert rk.load(tmp_path / "run" / "model").output == "x"
 
 
