@@ -46,14 +46,14 @@ def main(
     corruption: str = "page-damage",
     encoder: str = "unet(width=24)",
     decoder: str = "compose(likelihood='laplace', scale=0.1)",
-    steps: int = 3_500,
+    steps: int = 1_500,
     batch: int = 8,
-    lr: float = 2e-3,
+    lr: float = 1e-3,
     examples: int = 12,
     seed: int = 0,
     out: str = "runs/documents",
     resume: bool = False,
-    launch: rk.Launch = rk.Launch(schedule="cosine"),
+    launch: rk.Launch = rk.Launch(schedule="cosine", clip=1.0),
 ) -> None:
     train = rk.dataset(data.format(fonts=fonts)).split(seed=seed, valid=True)[0]
     whole = rk.dataset((test or (WHOLE if data == CROPS else data)).format(fonts=fonts))

@@ -44,12 +44,12 @@ def main(
     decoder: str = "compose(scale=0.05)",
     steps: int = 2_500,
     batch: int = 8,
-    lr: float = 2e-3,
+    lr: float = 1e-3,
     examples: int = 200,
     seed: int = 0,
     out: str = "runs/watermark",
     resume: bool = False,
-    launch: rk.Launch = rk.Launch(schedule="cosine"),
+    launch: rk.Launch = rk.Launch(schedule="cosine", clip=1.0),
 ) -> None:
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     clean, marked = blend(test, mark("test", stamps), examples, seed)
