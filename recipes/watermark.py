@@ -8,7 +8,7 @@ pictures without a mark, and `lost` is the error that a method adds to them, as 
 
 Papers: Ronneberger et al. 2015, arXiv 1505.04597 (network); Dekel et al. 2017, "On the effectiveness of visible watermarks", CVPR.
 Data: crops of 228 photographs and 638 stamps, split by both: reprkit vision fetch photos; reprkit vision fetch stamps.
-Expected (one core, eight minutes a seed): docs/results/pictures.md.
+Expected (one core, about five minutes): the aim of 2 dB is not reached yet, see docs/results/pictures.md.
 
     python recipes/watermark.py
     python recipes/watermark.py --data "photos(size=64, crops=64)" --stamps drawn --steps 300     # nothing to fetch
