@@ -8,8 +8,7 @@ validation pages.  No font family and no text of the test pages is in the traini
 Papers: Vincent et al. 2008 (denoising); Ronneberger et al. 2015, arXiv 1505.04597 (the network).
 Data: pages of Python's help texts in the fonts of matplotlib, or of a folder: apt-get install fonts-freefont-ttf fonts-lato.
 Words are read by tesseract: apt-get install tesseract-ocr; without it the table has PSNR alone.
-Expected (one core, about five minutes): better than thresholds, but the aim of half the wrong words is not reached yet:
-docs/results/pictures.md.
+Expected (one core, five minutes): below thresholds; half the wrong words is not reached yet: docs/results/pictures.md.
 
     python recipes/documents.py
     python recipes/documents.py --fonts /usr/share/fonts --steps 3000
