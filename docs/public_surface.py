@@ -33,6 +33,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Layers": {
         "reprkit.layers.attention": ("Blocks",),
+        "reprkit.layers.code_map": ("code_to_map",),
         "reprkit.layers.convolution": ("downsampled_size",),
         "reprkit.layers.dropout": ("Dropout",),
         "reprkit.layers.field_checks": ("check_heads", "image_shape", "require_token_count"),

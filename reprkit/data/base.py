@@ -414,6 +414,10 @@ class Subset(Dataset):
             level, origin = level + 1, origin["within"]
         return level
 
+    def raw(self, index: int) -> str | Path | None:
+        """Return what the example was read from in the whole data set."""
+        return self.data.raw(int(self.indices[index]))
+
     def label_values(self, field: str) -> Int[Tensor, " m"]:
         """Return a label field of the subset's examples (m,)."""
         return self.data.label_values(field)[self.indices]

@@ -174,3 +174,16 @@ def test_errors_of_fetching(tmp_path, monkeypatch):
     with pytest.raises(ReprkitError, match="apt-get is not installed on this machine: .*--deb FILE"):
         fetch_package(SOURCES["photos"], tmp_path / "photos")
     assert not (tmp_path / "photos").exists()
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="builds a Debian package")
+def test_cut_outs_are_fetched_without_alphabets(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "tree" / "usr" / "share" / "tuxpaint" / "stamps"
+    for name in ("animals/birds/owl.png", "food/pear.png", "symbols/alphabets/english/a.png"):
+        (folder / name).parent.mkdir(parents=True)
+        Image.new("RGBA", (8, 8)).save(folder / name)
+    fetch("stamps", build_package(tmp_path / "tree", "tuxpaint-stamps-default"))
+    assert "2 cut-outs" in capsys.readouterr().out
+    found = {each.name for each in (cache_folder("vision") / "stamps").iterdir()}
+    assert found == {"animals-birds-owl.png", "food-pear.png"}

@@ -61,7 +61,8 @@ def fetch(
     what: Annotated[
         str,
         typer.Argument(
-            help="photos: 218 photographs of gcompris-qt-data; fashion: Fashion-MNIST of dataset-fashion-mnist."
+            help="photos: 218 photographs of gcompris-qt-data; fashion: Fashion-MNIST of dataset-fashion-mnist; "
+            "stamps: cut-outs of tuxpaint-stamps-default."
         ),
     ],
     deb: Annotated[
@@ -73,8 +74,8 @@ def fetch(
 ) -> None:
     """Fetch images of a Debian package into the cache, without root.
 
-    The package (44 MB of photos, 31 MB of fashion) is downloaded with apt-get and unpacked beside the cache; its images and their
-    license are kept.  The cache is $REPRKIT_CACHE, or the platform's cache folder.
+    The package (44 MB of photos, 31 MB of fashion, 161 MB of stamps) is downloaded with apt-get and unpacked beside the cache; its
+    images and their license are kept.  The cache is $REPRKIT_CACHE, or the platform's cache folder.
     """
     if what not in SOURCES:
         raise ReprkitError(
@@ -153,12 +154,27 @@ def copy_fashion(unpacked: Path, target: Path) -> int:
     return len(Fashion(str(target))) if found else 0
 
 
+def copy_stamps(unpacked: Path, target: Path) -> int:
+    """Copy the cut-outs, PNG files with transparency, into a folder, without the alphabets; return their number."""
+    for path in sorted(unpacked.rglob("tuxpaint/stamps/**/*.png")):
+        folders = path.parts[path.parts.index("stamps") + 1 :]
+        if "alphabets" not in folders:  # texts are drawn in fonts
+            shutil.copy(path, target / "-".join(folders))
+    return len(list(target.glob("*.png")))
+
+
 SOURCES = {
     "photos": Source(
         package="gcompris-qt-data", copy=copy_photos, images="photographs", example="photos(fetched=True)"
     ),
     "fashion": Source(
         package="dataset-fashion-mnist", copy=copy_fashion, images="pictures of clothes", example="fashion"
+    ),
+    "stamps": Source(
+        package="tuxpaint-stamps-default",
+        copy=copy_stamps,
+        images="cut-outs",
+        example="denoising(corruption=\"watermark(stamps='fetched')\")",
     ),
 }
 

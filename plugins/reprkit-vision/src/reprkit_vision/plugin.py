@@ -36,6 +36,12 @@ def reprkit_datasets() -> Iterator[Spec]:
     yield Spec(
         "letters", "reprkit_vision.data.letters:Letters", "Capital letters drawn in the fonts of matplotlib"
     )
+    yield Spec(
+        "pages",
+        "reprkit_vision.data.pages:Pages",
+        "Pages of English text, set in many fonts",
+        ("matplotlib",),
+    )
     yield Spec("idx", "reprkit_vision.data.idx:Idx", "Images and labels from idx files, the format of MNIST")
     yield Spec(
         "cifar10", "reprkit_vision.data.benchmarks:Cifar10", "CIFAR-10 from its files (Krizhevsky 2009)"
@@ -70,16 +76,40 @@ def reprkit_corruptions() -> Iterator[Spec]:
         "reprkit_vision.views.simclr_views:SimCLRViews",
         "SimCLR's crop, flip, color jitter, grayscale and blur (Chen et al. 2020)",
     )
+    yield Spec(
+        "watermark",
+        "reprkit_vision.views.watermark:Watermark",
+        "Stamps, logos and texts blended over images",
+        ("matplotlib",),
+    )
+    yield Spec(
+        "page-damage",
+        "reprkit_vision.views.page_damage:PageDamage",
+        "Blur, stains, folds, shadows, low light, noise and JPEG, as in pictures of pages",
+    )
 
 
 @hookimpl
 def reprkit_encoders() -> Iterator[Spec]:
-    """ResNets, and every classification network of torchvision."""
+    """ResNets, every classification network of torchvision, and a U-Net."""
+    yield Spec(
+        "unet",
+        "reprkit_vision.encoders.unet:UNet",
+        "What is known of each pixel: its value, the opacity of paint above it, and the paint (arXiv 1505.04597)",
+    )
     yield Spec("resnet", "reprkit_vision.encoders.resnet:ResNet", "A ResNet with GroupNorm (He et al. 2016)")
     yield Spec(
         "torchvision",
         "reprkit_vision.encoders.backbone:Torchvision",
         "A network of torchvision by name, with weights from a file: frozen, partly frozen or trained",
+    )
+
+
+@hookimpl
+def reprkit_decoders() -> Iterator[Spec]:
+    """Pictures from layers."""
+    yield Spec(
+        "compose", "reprkit_vision.decoders.compose:Compose", "Paints over a given picture, pixel by pixel"
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reprkit import Decoded, Decoder, Features, Field, Likelihood
 from reprkit.decoders.head import Head, Scale
 from reprkit.errors import BuildError
-from reprkit_compress.layers.maps import code_to_map
+from reprkit.layers.code_map import code_to_map
 
 
 class PictureDecoder(Decoder):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reprkit import Features, Field, Signature
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import require
+from reprkit.layers.code_map import code_to_map
 from reprkit.layers.convolution import downsampled_size
 from reprkit.layers.field_checks import image_shape, require_token_count
 from reprkit.layers.resample_tokens import zero_invalid_tokens
@@ -45,21 +46,6 @@ def picture_cells(field: Field, part: str, setting: str, side: int) -> tuple[tup
     if height % side or width % side:
         raise BuildError(f"{part}: {setting}={side} does not divide images of {height} x {width}")
     return (height // side, width // side), channels
-
-
-def code_to_map(
-    features: Features, cells: tuple[int, int], *, fixed: bool = False
-) -> Float[Tensor, "b d h w"]:
-    """Lay out the tokens of a code on its own grid of rows and columns; without one, or if ``fixed``, on ``cells``.
-
-    Another number of tokens than cells is resampled by nearest neighbor.
-    """
-    features = zero_invalid_tokens(features)
-    grid = None if fixed or features.positions is not None else features.grid
-    if grid is None or len(grid) != 2 or math.prod(grid) != features.x.shape[1]:
-        grid = cells
-    x, _ = align(features, math.prod(grid), grid)
-    return rearrange(x, "b (h w) d -> b d h w", h=grid[0])
 
 
 def stage_widths(width: int, depth: int, least: int = 32) -> list[int]:

@@ -60,11 +60,12 @@ class View(Corruption):
             raise BuildError(f"{self.title} changes real images (b h w c), not {tuple(x.shape)} {x.dtype}")
         self.check(x.shape[-1])
         device = x.device if generator is None else generator.device
+        image = x.movedim(-1, 1).float()
         u = global_draw(
-            lambda shape: torch.rand(shape, generator=generator, device=device), (len(x), 1 + self.draws)
+            lambda shape: torch.rand(shape, generator=generator, device=device),
+            (len(x), 1 + self.count_draws(image)),
         ).to(x.device)
         hit = (u[:, 0] < self.p).view(-1, 1, 1, 1).expand(x.shape)
-        image = x.movedim(-1, 1).float()
         changed = self.change(image, u[:, 1:])
         if self.span is not None:  # rounding must not leave the data's range
             low, high = image.amin().clamp(max=self.span[0]), image.amax().clamp(min=self.span[1])
@@ -72,8 +73,12 @@ class View(Corruption):
         return {**batch, "x": torch.where(hit, changed.movedim(1, -1).to(x.dtype), x)}, hit
 
     def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
-        """All images changed, by ``draws`` uniform numbers each."""
+        """All images changed, by ``count_draws`` uniform numbers each."""
         raise NotImplementedError
+
+    def count_draws(self, image: Float[Tensor, "b c h w"]) -> int:
+        """How many numbers ``change`` reads of each image; one that reads some for every pixel overrides it."""
+        return self.draws
 
     @property
     def title(self) -> str:
