@@ -113,7 +113,7 @@ class WordsDecoder(Decoder):
         code, _ = align(features, count)
         mask = features.mask if features.x.shape[1] == count and features.positions is None else None
         decoded: WordsDecoded = WordsDecoded(
-            x=lambda: decoded.most_likely(),  # type: ignore[arg-type]  # the descriptor takes a function
+            x=lambda: decoded.most_likely(),  # the descriptor takes a function
             likelihood=self.likelihood,
             params={"vectors": code.unsqueeze(2)},
             mask=mask,

@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reprkit.errors import DataError, UnknownPartError, nearest
 from reprkit.registry.create import construct
@@ -13,7 +14,14 @@ from reprkit.registry.references import Reference, parse
 from reprkit_text.vocabulary import packing, training
 from reprkit_text.vocabulary.vocabulary import Vocabulary
 
-TRAINED = {"byte-pair": training.byte_pair, "characters": training.characters, "words": training.words}
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TRAINED: dict[str, Callable[..., Tokenizer]] = {
+    "byte-pair": training.byte_pair,
+    "characters": training.characters,
+    "words": training.words,
+}
 _FILE = "tokenizer.json"
 
 

@@ -47,7 +47,7 @@ class Compose(Decoder):
         height, width, channels = image_shape(data["x"], "decoder compose")
         if data["x"].discrete:
             raise BuildError("decoder compose makes pictures, and x is a map of symbols")
-        self.cells = (height, width)
+        self.cells: tuple[int, int] = (height, width)
         self.channels, self.in_dim = channels, 2 * channels + 1
         self.fixed = require_token_count(tokens, "decoder compose") != math.prod(self.cells)
         if self.fixed:  # resampled to the data's size, so that the picture's cannot follow the code's grid
