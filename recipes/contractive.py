@@ -61,7 +61,9 @@ def main(
     decoder: str = "mlp(widths=(128,), activation='tanh', scale=0.3)",
     weights: Annotated[list[float], typer.Option(help="of the penalty; repeatable")] = [20.0, 40.0],  # noqa: B006
     noises: Annotated[list[float], typer.Option(help="deviations of the noise; repeatable")] = [0.1, 0.3],  # noqa: B006
-    projections: Annotated[int, typer.Option(help="random projections that estimate the penalty; 0: exactly")] = 4,
+    projections: Annotated[
+        int, typer.Option(help="random projections that estimate the penalty; 0: exactly")
+    ] = 4,
     labels: Annotated[int, typer.Option(help="labeled examples of k nearest neighbors")] = 100,
     steps: int = 600,
     lbfgs: Annotated[int, typer.Option(help="steps of L-BFGS, 20 iterations each; 0: none")] = 10,

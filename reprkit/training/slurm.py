@@ -186,7 +186,7 @@ def job_text(
         directives=lines,
         arguments=_arguments(commands),
         host=host,
-        python=shlex.quote(sys.executable),
+        python=shlex.join([sys.executable, "-P"]),
         nodes=options.nodes,
         processes=max(1, options.gpus),
         meeting=meeting,

@@ -139,7 +139,7 @@ def test_torchrun_is_started_on_each_node(call, cluster, tmp_path):
     code, words = run_file(path, tmp_path)
     assert code == 0
     assert words == [
-        *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "8"),
+        *(sys.executable, "-P", "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "8"),
         *("--rdzv-backend", "c10d", "--rdzv-id", "70007", "--rdzv-endpoint", "first:30007"),
         *(str(path.parents[2] / "mine.py"), "--latent", "vq(codes=8, dim=2)", "--clip=2"),
         *("--out", "runs/mine", "--resume"),

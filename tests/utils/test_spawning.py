@@ -163,6 +163,8 @@ def unsafe_lines(source):
                 safe.add(first)
             case ast.Attribute(value=ast.Name("sys"), attr="executable") if node not in safe:
                 found.append(node.lineno)
+            case ast.Call(func=ast.Attribute(value=ast.Name("psutil"))):
+                pass  # psutil.Process starts nothing
             case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)) if name in STARTERS:
                 starters.append(node.lineno)
             case ast.Call(func=ast.Name("safe_path")):
@@ -175,6 +177,7 @@ def test_unsafe_lines_are_found():
     assert unsafe_lines('command = (sys.executable, "-m", "a")\nrun(command)') == [1]
     assert unsafe_lines('run([sys.executable, "-P", "-c", code])') == []
     assert unsafe_lines("context.Process(target=f).start()") == [1]
+    assert unsafe_lines("psutil.Process().create_time()") == []
     assert unsafe_lines("with safe_path():\n    context.Process(target=f).start()") == []
 
 
