@@ -25,7 +25,7 @@ speakers.  Measured on the test part:
   the target than to the source 0.90.
 - grouped (width 128, 6,000 steps): word error rate 0.95, nearest 0.81: it loses the words.
 - adain (width 96, 1,600 steps): word error rate 0.80, nearest 0.67.
-- autovc (the same): word error rate 6.9, nearest 0.58; multi-target: nearest 0.52.
+- multi-target (the same): word error rate 0.61, nearest 0.69; autovc: 6.9 and 0.58.
 - voices that were not trained on, one utterance of the target: nearest of eight 0.13 to 0.25 by the decoder, 0.46 to 0.58 by the
   target's nearest frames (``voice convert --neighbors 4 --no-spread``), with many words lost.
 
