@@ -72,6 +72,10 @@ class WordVectors:
     def _index(self) -> dict[str, int]:
         return {word: row for row, word in enumerate(self.words)}
 
+    @functools.cached_property
+    def _unit(self) -> Float[Tensor, "v d"]:
+        return torch.nn.functional.normalize(self.vectors, dim=1)
+
     def __contains__(self, word: object) -> bool:
         """Whether a word has a vector."""
         return word in self._index
@@ -82,8 +86,8 @@ class WordVectors:
         Raises:
             DataError: a word that is not known.
         """
-        unit, row = torch.nn.functional.normalize(self.vectors, dim=1), self.index(word)
-        similarity = unit @ unit[row]
+        row = self.index(word)
+        similarity = self._unit @ self._unit[row]
         similarity[row] = -2
         best = similarity.topk(min(most, len(self.words) - 1))
         return [(self.words[i], float(value)) for i, value in zip(best.indices, best.values, strict=True)]
