@@ -14,8 +14,8 @@ def psnr(pictures: np.ndarray | Tensor, clean: np.ndarray | Tensor, limit: float
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     found, target = (torch.as_tensor(each, dtype=torch.float64) for each in (pictures, clean))
-    options = {"data_range": 1.0, "reduction": "none", "dim": (1, 2, 3)}
-    return peak_signal_noise_ratio(found.clamp(0, 1), target, **options).clamp(max=limit).numpy()
+    values = peak_signal_noise_ratio(found.clamp(0, 1), target, 1.0, reduction="none", dim=(1, 2, 3))
+    return np.asarray(values.clamp(max=limit))
 
 
 def median_filter(pictures: Float[np.ndarray, "n h w c"], side: int) -> Float[np.ndarray, "n h w c"]:
