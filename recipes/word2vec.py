@@ -8,7 +8,7 @@ written in word2vec's format, which gensim's ``KeyedVectors.load_word2vec_format
 Sources: Mikolov et al. 2013a, arXiv 1301.3781; Mikolov et al. 2013b, arXiv 1310.4546.
 Data: a text file or folder, a paragraph a line; by default the descriptions of Debian's packages: all 64,000 after "reprkit text
 fetch debian", else the 1,500 that come with reprkit-text, which are few: neighbors are then of topics.
-Expected: figures beside gensim: docs/results/word2vec.md.
+Expected: slower than gensim: CBOW has about a fifth of its words a second.  Quality beside it: docs/results/word2vec.md.
 
     python recipes/word2vec.py
     python recipes/word2vec.py --kind skip-gram --data FOLDER --passes 5
@@ -43,10 +43,12 @@ def main(
         str | None, typer.Option(help="a text file or folder; Debian's descriptions if not given")
     ] = None,
     kind: Literal["cbow", "skip-gram"] = "cbow",
-    latent: str = "continuous(dim=100)",
+    latent: Annotated[str, typer.Option(help="any latent; {dim} stands for --dim")] = "continuous(dim={dim})",
     train_maps: Annotated[
         bool,
-        typer.Option(help="train the linear maps around the latent, for another latent than the plain one"),
+        typer.Option(
+            help="train the linear maps around the latent; else they stay as they start, the identity at equal widths"
+        ),
     ] = False,
     dim: int = 100,
     window: int = 5,
@@ -76,7 +78,7 @@ def main(
     model = rk.build(
         data=train,
         encoder=f"words(dim={dim}, window={window if cbow else None}, sparse=True)",
-        latent=latent,
+        latent=latent.replace("{dim}", str(dim)),
         decoder=f"words(dim=None, neighbors={None if cbow else window}, negatives={negatives}, sparse=True)",
         objective="reconstruction",
         freeze=() if train_maps else ("adapters",),

@@ -46,7 +46,7 @@ def write_album(folder):
 
 
 def test_a_short_training_takes_marks_off_smooth_pictures(tmp_path):
-    """On photographs it takes thousands of steps: docs/results/pictures.md."""
+    """On photographs no gain was reached: docs/results/pictures.md."""
     rng = np.random.default_rng(0)
     (tmp_path / "smooth").mkdir()
     for number in range(80):

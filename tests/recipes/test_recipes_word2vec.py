@@ -25,8 +25,6 @@ def test_words_of_one_topic_become_neighbors(tmp_path, kind):
         kind,
         "--dim",
         "16",
-        "--latent",
-        "continuous(dim=16)",
         "--subsample",
         "0",
     ]

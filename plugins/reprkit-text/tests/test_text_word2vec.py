@@ -15,7 +15,7 @@ from reprkit_text.vocabulary import vocabulary
 from reprkit_text.word_tests import find_file, read_analogies, read_pairs
 
 import reprkit as rk
-from reprkit.errors import BuildError, DataError
+from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import DatasetConformance, DecoderConformance, EncoderConformance
 from reprkit.testing.sample_data import IMAGES, TOKENS
 
@@ -226,6 +226,10 @@ def test_unknown_words_and_words_that_are_none_are_refused():
     words = WordVectors(("king", "queen"), torch.eye(2))
     with pytest.raises(DataError, match="'queen'"):
         words.neighbors("quen")
+    with pytest.raises(PartArgumentError, match="most=0"):
+        words.neighbors("queen", 0)
+    with pytest.raises(DataError, match="one vector a word"):
+        WordVectors(("king", "queen"), torch.ones(2))
     for wrong in (("a", "a"), ("a b", "c"), ("", "c"), ("a",)):
         with pytest.raises(DataError):
             WordVectors(wrong, torch.eye(2))

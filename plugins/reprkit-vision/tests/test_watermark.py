@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from reprkit_vision.marks import make_marks
+from reprkit_vision.data.letters import FONTS
+from reprkit_vision.marks import fonts_of, make_marks
 
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
@@ -66,6 +67,12 @@ def test_parts_share_no_mark():
     assert not keys["train"] & keys["valid"]
     assert keys["all"] == keys["train"] | keys["valid"] | keys["test"]
     assert len(keys["train"]) > 3 * len(keys["test"]) > 100
+
+
+def test_groups_of_words_share_no_font():
+    for seed in range(5):
+        fonts = [font for tenth in range(10) for font in fonts_of(tenth, seed)]
+        assert sorted(fonts) == sorted(FONTS)
 
 
 def test_a_folder_of_stamps_is_dealt_by_name(tmp_path):

@@ -18,7 +18,7 @@ def find_file(source: str) -> Path:
     """Return the path of a test: a file, or one of the test data of gensim, which is not imported.
 
     Raises:
-        DataError: no such file, or gensim is not installed.
+        DataError: no such file, or gensim or its test data is not installed.
     """
     if source not in GENSIM:
         path = Path(source).expanduser()
@@ -33,8 +33,13 @@ def find_file(source: str) -> Path:
     path_in_gensim = next((path for path in paths if path.is_file()), None)
     if path_in_gensim is None:
         raise DataError(
-            f"{source} is among gensim's test data, and gensim is not installed\n"
-            "  pip install gensim, or give the path of the file"
+            f"{source} is among gensim's test data, and "
+            + (
+                "gensim is not installed"
+                if found is None
+                else f"the installed gensim has no {GENSIM[source]}"
+            )
+            + "\n  pip install 'reprkit-text[words]', or give the path of the file"
         )
     return path_in_gensim
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reprkit.errors import BuildError, DataError, nearest
+from reprkit.interfaces import require
 from reprkit.models.factor import resolve_factor
 from reprkit.utils.modes import eval_mode
 from reprkit_text.transformers_networks.symbols import field_vocabulary
@@ -43,9 +44,9 @@ class WordVectors:
 
     def __post_init__(self) -> None:
         """Check words and vectors."""
-        if not self.words or len(self.words) != len(self.vectors):
+        if not self.words or self.vectors.ndim != 2 or len(self.words) != len(self.vectors):
             raise DataError(
-                f"word vectors need one vector a word, not {len(self.vectors)} for {len(self.words)} words"
+                f"word vectors need one vector a word (v d), not {tuple(self.vectors.shape)} for {len(self.words)} words"
             )
         if len(set(self.words)) < len(self.words):
             raise DataError("word vectors: a word occurs twice")
@@ -72,6 +73,10 @@ class WordVectors:
     def _index(self) -> dict[str, int]:
         return {word: row for row, word in enumerate(self.words)}
 
+    @functools.cached_property
+    def _unit(self) -> Float[Tensor, "v d"]:
+        return torch.nn.functional.normalize(self.vectors, dim=1)
+
     def __contains__(self, word: object) -> bool:
         """Whether a word has a vector."""
         return word in self._index
@@ -80,10 +85,12 @@ class WordVectors:
         """Return the words of the largest cosines to a word, and these, without the word itself.
 
         Raises:
+            PartArgumentError: ``most`` below 1.
             DataError: a word that is not known.
         """
-        unit, row = torch.nn.functional.normalize(self.vectors, dim=1), self.index(word)
-        similarity = unit @ unit[row]
+        require(most >= 1, f"most={most}: it is the number of neighbors, at least 1")
+        row = self.index(word)
+        similarity = self._unit @ self._unit[row]
         similarity[row] = -2
         best = similarity.topk(min(most, len(self.words) - 1))
         return [(self.words[i], float(value)) for i, value in zip(best.indices, best.values, strict=True)]

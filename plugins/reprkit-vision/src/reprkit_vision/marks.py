@@ -124,16 +124,21 @@ def _draw_word(number: int, seed: int) -> Image.Image:
     from matplotlib import get_data_path
 
     random = np.random.default_rng((seed, 2, number))
-    fonts = np.random.default_rng((seed, 3)).permutation(np.array([*FONTS, *FONTS[:2]]))  # two of each tenth
     vocabulary = _vocabulary()
     word = vocabulary[int(random.integers(len(vocabulary) // 10)) * 10 + number % 10]
-    font_name = fonts[2 * (number % 10) + int(random.integers(2))]
+    fonts = fonts_of(number % 10, seed)
+    font_name = fonts[int(random.integers(len(fonts)))]
     font = ImageFont.truetype(f"{get_data_path()}/fonts/ttf/{font_name}.ttf", 64)
     text = word.upper() if random.random() < 0.5 else word.capitalize()
     box = font.getbbox(text)
     image = Image.new("RGBA", (int(box[2]) + 8, int(box[3]) + 8), (255, 255, 255, 0))
     ImageDraw.Draw(image).text((4, 4), text, fill=(255, 255, 255, 255), font=font)
     return _fit(image.crop(image.getbbox()))
+
+
+def fonts_of(tenth: int, seed: int) -> tuple[str, ...]:
+    """Return the fonts of one of the ten groups of words: one or two, which no other group has."""
+    return tuple(np.random.default_rng((seed, 3)).permutation(np.array(FONTS))[tenth::10].tolist())
 
 
 @functools.cache

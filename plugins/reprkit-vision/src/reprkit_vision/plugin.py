@@ -95,7 +95,7 @@ def reprkit_encoders() -> Iterator[Spec]:
     yield Spec(
         "unet",
         "reprkit_vision.encoders.unet:UNet",
-        "What is known of each pixel: its value, the opacity of paint above it, and the paint (arXiv 1505.04597)",
+        "U-Net: a picture as layers, each pixel's value, the opacity of paint over it, and the paint (arXiv 1505.04597)",
     )
     yield Spec("resnet", "reprkit_vision.encoders.resnet:ResNet", "A ResNet with GroupNorm (He et al. 2016)")
     yield Spec(
@@ -109,7 +109,9 @@ def reprkit_encoders() -> Iterator[Spec]:
 def reprkit_decoders() -> Iterator[Spec]:
     """Pictures from layers."""
     yield Spec(
-        "compose", "reprkit_vision.decoders.compose:Compose", "Paints over a given picture, pixel by pixel"
+        "compose",
+        "reprkit_vision.decoders.compose:Compose",
+        "Alpha compositing: paint of some opacity over a given picture, pixel by pixel",
     )
 
 

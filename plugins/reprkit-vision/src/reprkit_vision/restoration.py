@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from scipy import ndimage
 from torch import Tensor
@@ -10,8 +11,11 @@ from torch import Tensor
 
 def psnr(pictures: np.ndarray | Tensor, clean: np.ndarray | Tensor, limit: float = 100.0) -> np.ndarray:
     """Return the PSNR of each picture (n,) in dB, of values in [0, 1] (n h w c), at most ``limit``."""
-    error = (np.asarray(pictures, np.float64).clip(0, 1) - np.asarray(clean, np.float64)) ** 2
-    return -10 * np.log10(np.maximum(error.mean(tuple(range(1, error.ndim))), 10 ** (-limit / 10)))
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    found, target = (torch.as_tensor(each, dtype=torch.float64) for each in (pictures, clean))
+    values = peak_signal_noise_ratio(found.clamp(0, 1), target, 1.0, reduction="none", dim=(1, 2, 3))
+    return np.asarray(values.clamp(max=limit))
 
 
 def median_filter(pictures: Float[np.ndarray, "n h w c"], side: int) -> Float[np.ndarray, "n h w c"]:

@@ -1,4 +1,4 @@
-"""English text that every Python has: the topics of its help, in groups that share none."""
+"""English text that every Python has: the topics of its help."""
 
 from __future__ import annotations
 
@@ -20,8 +20,3 @@ def topic_words() -> tuple[tuple[str, ...], ...]:
         if len(words) >= 60:
             found.append(tuple(words))
     return tuple(found)
-
-
-def deal(count: int, groups: int) -> list[list[int]]:
-    """Deal the numbers 0 to ``count`` - 1 to ``groups`` groups, in turn."""
-    return [list(range(group, count, groups)) for group in range(groups)]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -45,10 +46,14 @@ class Symbols:
 
     def windows(self, row: Int[Tensor, " t"], length: int) -> Symbols:
         """Cut a row of symbols into windows of ``length``; what remains at its end is left out."""
-        windows = copy.copy(self)
-        windows.flat = row[: len(row) // length * length]
-        windows.ends = torch.arange(0, len(windows.flat) + 1, length)
-        return windows
+        count = len(row) // length
+        return self.rows(row[: count * length], torch.full((count,), length))
+
+    def rows(self, flat: Int[Tensor, " t"], lengths: Int[Tensor, " n"]) -> Symbols:
+        """Cut ``flat`` into rows of these lengths, whose sum is its length; ``cut`` and ``unknown`` stay those of the texts."""
+        rows = copy.copy(self)
+        rows.flat, rows.ends = flat, F.pad(lengths.cumsum(0), (1, 0))
+        return rows
 
     def __len__(self) -> int:
         """Return how many texts there are."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
 from reprkit.data import Subset
 from reprkit.data.base import split_settings, split_sizes
-from reprkit.data.collation import to_index
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.text_encoding import decode_text, wrong_encoding
 from reprkit.data.formats.text_files import TextFiles, read_lines
@@ -23,13 +21,14 @@ from reprkit.data.identity import content_hash, hash_names
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Share
 from reprkit_text.data.records import normalize_text, strip_text
+from reprkit_text.data.symbol_rows import SymbolRows
 from reprkit_text.data.symbols import Symbols, check_symbols
 from reprkit_text.vocabulary import Vocabulary, vocabulary
 
 SUFFIXES = frozenset((".txt", ".text", ".md", ".rst"))
 
 
-class TextData(Dataset):
+class TextData(SymbolRows):
     """A text file, or all .txt, .text, .md and .rst files below a folder: by lines, or as one long text in windows.
 
     - ``by="lines"``: field ``x`` tokens (t,) of varying length, one line each.  ``split`` divides by a hash of each
@@ -86,23 +85,6 @@ class TextData(Dataset):
             form=self.vocabulary.form,
         )
         self.signature = Signature({"x": field})
-
-    def __len__(self) -> int:
-        """Return how many lines or windows there are."""
-        return len(self._symbols)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return one line or window; a negative index counts from the end."""
-        return {"x": self._symbols[range(len(self))[index]]}
-
-    def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
-        """Return the examples at indices (b,); lines are padded, with mask ``x_mask``."""
-        x, mask = self._symbols.pad_batch(to_index(indices))
-        return {"x": x, "x_mask": mask} if self._by == "lines" else {"x": x}
-
-    def lengths(self) -> dict[str, Int[Tensor, " n"]]:
-        """Return the number of symbols of every line; windows have one length."""
-        return {"x": self._symbols.lengths} if self._by == "lines" else {}
 
     def text(self, index: int) -> str:
         """Return the whole line, or the decoded window."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import torch
@@ -12,20 +12,20 @@ from annotated_types import Ge, Le
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reprkit import Dataset, Field, Signature
+from reprkit import Field, Signature
 from reprkit.data.base import derive_seed
-from reprkit.data.collation import to_index
 from reprkit.data.corrupt_files import CorruptFiles
 from reprkit.data.formats.text_files import TextFiles
 from reprkit.data.identity import hash_names
 from reprkit.errors import DataError
 from reprkit.registry.constraints import NonNegative, Seed, Share
+from reprkit_text.data.symbol_rows import SymbolRows
 from reprkit_text.data.symbols import Symbols
 from reprkit_text.data.text import SUFFIXES, line_hash
 from reprkit_text.vocabulary import Vocabulary, vocabulary
 
 
-class Words(Dataset):
+class Words(SymbolRows):
     """Lines of a text file, or of all .txt, .text, .md and .rst files below a folder, as rows of words.
 
     Field ``x`` tokens (n,), of varying length.  Words that the vocabulary does not have are left out, and so are rows of one word.
@@ -97,8 +97,7 @@ class Words(Dataset):
                 f"{self.name} has no line with two words of the vocabulary {self.vocabulary.source} that subsample={subsample:g} "
                 "keeps: lower min_count=, or subsample=0"
             )
-        self._symbols = symbols.windows(torch.cat(flats), 1)
-        self._symbols.ends = torch.cat((torch.zeros(1, dtype=torch.int64), torch.cat(sizes).cumsum(0)))
+        self._symbols = symbols.rows(torch.cat(flats), torch.cat(sizes))
         self._hashes = torch.tensor(hashes)
         self.facts: dict[str, Any] = {
             **skips.facts(),
@@ -116,23 +115,6 @@ class Words(Dataset):
             counts=tuple(counts.tolist()),
         )
         self.signature = Signature({"x": field})
-
-    def __len__(self) -> int:
-        """Return how many rows there are, of all draws."""
-        return len(self._symbols)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """Return one row; a negative index counts from the end."""
-        return {"x": self._symbols[range(len(self))[index]]}
-
-    def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
-        """Return the rows at indices (b,), padded, with mask ``x_mask``."""
-        x, mask = self._symbols.pad_batch(to_index(indices))
-        return {"x": x, "x_mask": mask}
-
-    def lengths(self) -> dict[str, Int[Tensor, " n"]]:
-        """Return the number of words of every row."""
-        return {"x": self._symbols.lengths}
 
     def identities(self) -> list[str] | None:
         """Return a hash of each row's line, so that all draws and pieces of a line stay in one part of a split."""

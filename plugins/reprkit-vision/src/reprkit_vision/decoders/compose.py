@@ -1,4 +1,4 @@
-"""Composition of a picture from its layers: what is given, and paint of some opacity over it."""
+"""Alpha compositing: a picture from its layers, what is given and paint of some opacity over it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from reprkit.layers.field_checks import image_shape, require_token_count
 
 
 class Compose(Decoder):
-    """Paint over a given picture, pixel by pixel: given + opacity (paint - given), without a layer of its own.
+    """Alpha compositing, pixel by pixel: given + opacity (paint - given) (Porter and Duff 1984, operator over).
 
     A token of the code holds a pixel's given value (c), the logit of the opacity and the paint (c); encoder ``unet`` makes such
     codes.  Every pixel is a token of the output (b h*w c), whose size follows the code's grid.  The core's linear adapter before
-    it starts as the identity where the code has 2c + 1 numbers a pixel: ``continuous(dim=7)`` for color, 3 for gray.
+    it starts as the identity where the code has 2c + 1 numbers a pixel: ``continuous(dim=7)`` for color, 3 for gray.  So does the
+    output's linear layer, for a likelihood of one location a value.
 
     Args:
         likelihood: a likelihood of the data, such as "laplace"; None takes the data's own.

@@ -1,4 +1,4 @@
-"""U-Net: a picture to what is known of each of its pixels."""
+"""U-Net: a picture to layers, each pixel's value, the opacity of paint over it, and the paint."""
 
 from __future__ import annotations
 

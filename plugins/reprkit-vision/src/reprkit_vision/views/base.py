@@ -85,6 +85,15 @@ class View(Corruption):
         """What errors call it."""
         return f"corruption {self.reference.name}"
 
+    def require_range(self) -> tuple[float, float]:
+        """Return which values are black and white; raise BuildError where the data has no range."""
+        if self.span is None:
+            raise BuildError(
+                f"{self.title} needs to know which values are black and white, and the data has no range: give range=(0, 1) in its "
+                "signature"
+            )
+        return self.span
+
     def check(self, channels: int) -> None:
         """Raise BuildError unless images with this number of channels can be read."""
         if self.channel_counts is not None and channels not in self.channel_counts:

@@ -11,7 +11,6 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from reprkit import Signature
-from reprkit.errors import BuildError
 from reprkit.registry.constraints import Share
 from reprkit_vision.views.base import View, per_image, rescale
 
@@ -51,11 +50,7 @@ class ColorJitter(View):
         data: Signature | None = None,
     ) -> None:
         super().__init__(p, data)
-        if self.span is None:
-            raise BuildError(
-                f"{self.title} needs to know which values are black and white, and the data has no range: "
-                "give range=(0, 1) in its signature"
-            )
+        self.require_range()
         self.factors = [
             (max(0.0, 1 - strength), 1 + strength) for strength in (brightness, contrast, saturation)
         ]
@@ -63,7 +58,7 @@ class ColorJitter(View):
 
     def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
         """The images with changed colors."""
-        low, high = self.span or (0.0, 1.0)
+        low, high = self.require_range()
         x = (image - low) / (high - low)
         brightness, contrast, saturation = (
             per_image(rescale(u[:, k], factor)) for k, factor in enumerate(self.factors)

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.errors import BuildError
 from reprkit.registry.constraints import Share
 from reprkit_vision.views.base import View, per_image, rescale
 
@@ -50,11 +49,7 @@ class PageDamage(View):
         data: Signature | None = None,
     ) -> None:
         super().__init__(p, data)
-        if self.span is None:
-            raise BuildError(
-                f"{self.title} needs to know which values are black and white, and the data has no range: give range=(0, 1) in its "
-                "signature"
-            )
+        self.require_range()
         self.strength = strength
 
     def count_draws(self, image: Float[Tensor, "b c h w"]) -> int:
@@ -63,7 +58,7 @@ class PageDamage(View):
 
     def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
         """The damaged images."""
-        low, high = self.span or (0.0, 1.0)
+        low, high = self.require_range()
         s = self.strength
         x = (image - low) / (high - low)
         x = 1 - (1 - x) * per_image(1 - 0.4 * s * u[:, 0]).clamp(min=0)

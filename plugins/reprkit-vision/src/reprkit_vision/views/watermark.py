@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reprkit import Signature
-from reprkit.errors import BuildError
 from reprkit.registry.constraints import Seed, Share, ascending
 from reprkit_vision.marks import MarkPart, make_marks
 from reprkit_vision.views.base import View, per_image, rescale
@@ -29,7 +28,7 @@ class Watermark(View):
     marks that it has never seen with ``part='test'``.
 
     Args:
-        stamps: "drawn" for shapes that need no files, "fetched" for 500 cut-outs after ``reprkit vision fetch stamps``, or a folder
+        stamps: "drawn" for shapes that need no files, "fetched" for 638 cut-outs after ``reprkit vision fetch stamps``, or a folder
             of pictures with transparency (.png, .webp).  They are read when the first image is changed.
         part: which marks: of ten groups "train" has seven, "valid" one, "test" two.
         opacity: (lowest, highest).
@@ -62,11 +61,7 @@ class Watermark(View):
         data: Signature | None = None,
     ) -> None:
         super().__init__(p, data)
-        if self.span is None:
-            raise BuildError(
-                f"{self.title} needs to know which values are black and white, and the data has no range: give range=(0, 1) in its "
-                "signature"
-            )
+        self.require_range()
         self.stamps, self.part, self.opacity, self.size = stamps, part, opacity, size
         self.most, self.seed = most, seed
         self._bank: tuple[Tensor, Tensor] | None = None
@@ -77,7 +72,7 @@ class Watermark(View):
 
     def change(self, image: Float[Tensor, "b c h w"], u: Float[Tensor, "b k"]) -> Float[Tensor, "b c h w"]:
         """The images with marks."""
-        low, high = self.span or (0.0, 1.0)
+        low, high = self.require_range()
         count = 1 + (u[:, 0] * self.most).long()
         for number in range(self.most):
             mark = self._mark(u[:, 1 + number * _EACH :], image)
