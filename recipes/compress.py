@@ -67,7 +67,7 @@ def main(
     models = {1 / factor: with_step(model, factor) for factor in factors}
     for name, each in models.items():
         each.fit_frequencies(counted, batch=16)
-        each.save(f"{out}/rate-{name:.2g}")
+        each.save(f"{out}/rate-{name:.3g}")
     evaluator = rk.create("evaluator", "rate-distortion")
     pictures = [to_8_bit(unseen[index]["x"], unseen.signature["x"]) for index in range(len(unseen))]
     measured = evaluator.measure(models, pictures)

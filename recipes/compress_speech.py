@@ -75,7 +75,12 @@ def main(
     windows = rk.dataset(f"waves(data={data!r}, frames={config['frames']})")
     train, valid, _ = windows.split(seed=seed, valid=True)
     front = frontend(train.signature["x"].form)
-    books = {rate: max(1, round(rate * 1000 * front.hop / front.rate / 8)) for rate in sorted(rates)}
+    step_rate = 8e-3 * front.rate / front.hop  # kbit/s of one codebook
+    books = {rate: round(rate / step_rate) for rate in sorted(rates)}
+    if min(books.values()) < 1 or len(set(books.values())) < len(rates):
+        raise typer.BadParameter(
+            f"--rates {rates}: each needs a number of codebooks of its own, at least one; a codebook has {step_rate:g} kbit/s"
+        )
     model = rk.build(
         data=train,
         encoder="frames",

@@ -67,10 +67,8 @@ def main(
     seed: int = 0,
     out: str = "runs/vocoder",
     resume: bool = False,
-    launch: rk.Launch = rk.Launch(
-        schedule="cosine(final=0.1)", warmup=30, optimizer="adamw(betas=(0.8, 0.99))", clip=320.0
-    ),
-) -> None:
+    launch: rk.Launch = rk.Launch(schedule="cosine(final=0.1)", warmup=30, optimizer="adamw(betas=(0.8, 0.99))"),
+) -> None:  # fmt: skip
     flags = {name: value for name, value in locals().items() if name in PRESETS["cpu"] and value is not None}
     if preset not in PRESETS:
         raise typer.BadParameter(f"no preset {preset!r}; known: {', '.join(PRESETS)}")
@@ -88,6 +86,7 @@ def main(
         "out": out,
     }
     optimizers = {"critic": f"adamw(lr={config['lr']!r}, betas=(0.8, 0.99))"}
+    launch = rk.Launch(clip=10.0 * config["frames"]) | launch  # losses are sums over frames
     for step in rk.loop(model, train, optimizers=optimizers, resume=resume, **options, **launch):
         if step.index >= config["critic_from"]:
             step.backward(step.model(step.batch, turn="critic").total)

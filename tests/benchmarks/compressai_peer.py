@@ -1,6 +1,7 @@
-"""CompressAI's factorized model on crops that another process wrote; run by figures_compressai.py.
+r"""CompressAI's factorized model on crops that another process wrote; run by figures_compressai.py.
 
-    python tests/benchmarks/compressai_peer.py FOLDER '{"seconds": 200, "width": 64, "lambda": 0.02, "lr": 0.001, "seed": 0}'
+    python tests/benchmarks/compressai_peer.py FOLDER \
+        '{"name": "compressai", "seconds": 200, "width": 64, "lambda": 0.02, "lr": 0.001, "batch": 8, "seed": 0}'
 
 Reads FOLDER/learn.npy and FOLDER/test.npy (n h w 3) of uint8; writes FOLDER/NAME.npz: ``decoded`` and ``sizes``, the bytes of
 CompressAI's own entropy coder, and prints the steps.  Training follows the package's examples/train.py: Adam, gradients

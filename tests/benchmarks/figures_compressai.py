@@ -8,7 +8,7 @@
 Each row is trained (one thread, Adam, gradients of norm 1 at most, a tenth of the learning rate in the last fifth of the time) on
 batches of the same crops of 64 x 64, drawn by one seed, and codes the same crops of 256 x 256 of other photographs: bytes of its
 own entropy coder, errors after rounding to 8 bits.  The loss is the same, in bits a pixel, lambda = 3 / (2 ln 2 (255 scale)^2).
-A file's header counts: that of reprkit, and the 27 bytes that CompressAI's examples/codec.py writes.  Rows are kept in OUT, and
+A file's header counts: that of reprkit, and the 27 bytes that CompressAI's examples/codec.py writes.  Rows are saved in OUT, and
 the table has all of them.
 
 ``cosine``, the recipe's transform and latent, is not trained at all.
@@ -146,7 +146,10 @@ def main(
     out: Path = Path("runs/bench/compressai"),
 ) -> None:
     torch.set_num_threads(1)
-    names = only or [*PEERS, *LATENTS, "cosine"]
+    known_rows = [*PEERS, *LATENTS, "cosine"]
+    names = only or known_rows
+    if unknown := set(names) - set(known_rows):
+        raise typer.BadParameter(f"no row {', '.join(sorted(unknown))}; rows: {', '.join(known_rows)}")
     given = {"seconds": seconds, "width": width, "scale": scale, "batch": batch, "seed": seed}
     folder = out / f"seed-{seed}"
     folder.mkdir(parents=True, exist_ok=True)

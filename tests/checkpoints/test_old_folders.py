@@ -47,7 +47,7 @@ def with_present_weights(model, wanted):
     if model.objective.qualified == "reprkit-audio/vocoder":
         frames = wanted["decoded"].shape[1]
         for name in wanted:
-            if name.startswith("losses.main."):
+            if name.startswith("losses."):
                 wanted[name] = frames * wanted[name]
     for turn in set(model.objective.turns) - {"main"}:
         pairs = zip(model.objective.weights, model.objective.members, strict=True)

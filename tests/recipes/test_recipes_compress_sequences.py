@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = "the quick brown fox jumps over the lazy dog and runs away from the big brown bear\n"
 
 
-def run_recipe(name, *args):
+def run_recipe(name, *args, expect=0):
     done = subprocess.run(
         [sys.executable, str(ROOT / "recipes" / f"{name}.py"), *map(str, args)],
         capture_output=True,
@@ -21,7 +21,8 @@ def run_recipe(name, *args):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=500,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == expect, done.stderr[-3000:]
+    return done.stderr
 
 
 @pytest.mark.slow
@@ -72,3 +73,11 @@ def test_codec_of_waveforms_trains_with_critics_and_more_codebooks_tell_more(tmp
     rows = json.loads((out / "results.json").read_text())
     assert rows["2 kbit/s"]["mel_db"] < rows["0.5 kbit/s"]["mel_db"]
     assert (out / "sound" / "2" / "000.wav").read_bytes() != (out / "sound" / "0.5" / "000.wav").read_bytes()
+
+
+@pytest.mark.slow
+def test_codec_of_speech_refuses_rates_that_no_number_of_codebooks_gives(tmp_path):
+    pytest.importorskip("reprkit_audio")
+    assert "0.5 kbit/s" in run_recipe("compress_speech", "--rates", 0.1, "--out", tmp_path, expect=2)
+    same = run_recipe("compress_speech", "--rates", 1.5, "--rates", 1.6, "--out", tmp_path, expect=2)
+    assert "number of codebooks" in same

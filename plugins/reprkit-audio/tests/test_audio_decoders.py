@@ -12,17 +12,22 @@ from reprkit.types import Features
 DATA = Signature({"x": Field(kind="sequence", shape=(None, 5))})
 
 
+class SlowerTokens(DecoderConformance):
+    """Parts with several frames a token: fewer tokens of the same sequence."""
+
+    data = SEQUENCES
+
+    def features(self, decoder, size, *, seed=0, length=6):
+        return super().features(decoder, size, seed=seed, length=length // decoder.stride)
+
+
 class TestAdaIN(DecoderConformance):
     part = "reprkit-audio/adain(width=8, depth=2, stride=1, condition_dim=6)"
     data = SEQUENCES
 
 
-class TestAdaINOfSlowerTokens(DecoderConformance):
+class TestAdaINOfSlowerTokens(SlowerTokens):
     part = "reprkit-audio/adain(width=8, depth=2, stride=2, condition_dim=6)"
-    data = SEQUENCES
-
-    def features(self, decoder, size, *, seed=0, length=6):
-        return super().features(decoder, size, seed=seed, length=length // 2)
 
 
 class TestConvLSTM(DecoderConformance):
@@ -30,12 +35,8 @@ class TestConvLSTM(DecoderConformance):
     data = SEQUENCES
 
 
-class TestConvLSTMOfSlowerTokens(DecoderConformance):
+class TestConvLSTMOfSlowerTokens(SlowerTokens):
     part = "reprkit-audio/conv-lstm(width=8, memory=8, layers=2, postnet=2, stride=3, condition_dim=6)"
-    data = SEQUENCES
-
-    def features(self, decoder, size, *, seed=0, length=6):
-        return super().features(decoder, size, seed=seed, length=length // 3)
 
 
 class TestFrames(DecoderConformance):
@@ -43,12 +44,8 @@ class TestFrames(DecoderConformance):
     data = SEQUENCES
 
 
-class TestFramesOfSlowerTokens(DecoderConformance):
+class TestFramesOfSlowerTokens(SlowerTokens):
     part = "reprkit-audio/frames(stride=3, width=8, depth=0)"
-    data = SEQUENCES
-
-    def features(self, decoder, size, *, seed=0, length=6):
-        return super().features(decoder, size, seed=seed, length=length // 3)
 
 
 def decoder(reference, data=DATA, seed=0):

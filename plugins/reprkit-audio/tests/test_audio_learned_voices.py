@@ -140,19 +140,19 @@ def test_language_and_own_figures(folder, messages):
         path.write_text(before)
 
 
-def test_figures_of_the_evaluator_are_kept_with_and_without_the_second_verification_model():
+def test_figures_for_the_voices_file_include_those_of_the_second_verification_model_if_there_are_any():
     results = {
         "wer": 0.3, "wer_rise": 0.2, "nearer": 0.9, "nearest": 0.8, "chance": 0.25, "n": 48, "dnsmos": 3.0,
         "copy": {"wer": 0.1, "identified": 1.0}, "figures": {"players": object()},
         "languages": {"en": {"n": 4, "converted": {"wer": 0.3, "cer": 0.1}, "copy": {"wer": 0.1, "cer": 0.0}}},
     }  # fmt: skip
-    kept = _select_figures(results)
-    assert kept == {
+    selected = _select_figures(results)
+    assert selected == {
         "wer": 0.3, "wer_rise": 0.2, "nearer": 0.9, "nearest": 0.8, "chance": 0.25, "copy": {"wer": 0.1},
         "languages": {"en": {"wer": 0.3, "copy": {"wer": 0.1}}},
     }  # fmt: skip
     second = _select_figures({**results, "second": {"nearest": 0.7, "nearer": 0.8}})
-    assert second == kept | {"second": {"nearest": 0.7}}
+    assert second == selected | {"second": {"nearest": 0.7}}
     assert json.loads(json.dumps(second)) == second
     assert _select_figures(None) == {}
 

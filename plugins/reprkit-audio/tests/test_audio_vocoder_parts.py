@@ -265,6 +265,9 @@ def test_losses_are_sums_over_frames_as_those_of_latents_are_over_tokens():
     assert torch.allclose(terms["mel"], 3 * frames * nats)
     assert torch.allclose(terms["stft"], 2 * frames * logs.mean())
     assert torch.allclose(terms["convergence"], 2 * frames * apart / norms)
+    critic = model.objective.critic
+    hinge = hinge_loss(critic(true), critic(made), critic.shares).mean()
+    assert torch.allclose(model(batch, "critic").terms["critic"], frames * hinge)
 
 
 def test_the_critics_gradient_reaches_the_generator():

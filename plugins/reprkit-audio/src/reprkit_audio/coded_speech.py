@@ -79,7 +79,7 @@ def code_files(
         stream = compress_file(model, path, slots=slots)
         decompress_file(model, stream, path)
         size += sum(map(len, stream.strings))
-        copies.append(sound.read(path))
+        copies.append(sound.read(path, clip.rate))
     return copies, size
 
 

@@ -11,8 +11,6 @@ from torch import Tensor
 from reprkit.data import sound
 from reprkit.errors import ReprkitError
 
-RATE = 16000  # Hz
-
 
 def opus_copy(wave: Float[Tensor, " samples"], level: float = 1.0) -> tuple[Float[Tensor, " samples"], int]:
     """Return a waveform's copy by Opus, and the bytes of its packets.
@@ -30,7 +28,9 @@ def opus_copy(wave: Float[Tensor, " samples"], level: float = 1.0) -> tuple[Floa
 
     file = io.BytesIO()
     try:
-        with soundfile.SoundFile(file, "w", RATE, 1, "OPUS", format="OGG", compression_level=level) as opened:
+        with soundfile.SoundFile(
+            file, "w", sound.RATE, 1, "OPUS", format="OGG", compression_level=level
+        ) as opened:
             opened.write(wave.cpu().numpy())
     except (RuntimeError, TypeError, ValueError) as error:
         raise ReprkitError(f"libsndfile does not write Opus: {error}") from error

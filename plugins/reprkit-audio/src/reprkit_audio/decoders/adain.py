@@ -93,8 +93,9 @@ class AdaINDecoder(Decoder):
         Raises:
             BuildError: there is no code.
         """
-        known = length or self.frames or (None if teacher is None else teacher.shape[1])
-        tokens, mask, frames = align_code(features, known, self.stride, _PART)
+        tokens, mask, frames = align_code(
+            features, self.stride, _PART, length=length, usual=self.frames, teacher=teacher
+        )
         x = time_last(tokens)
         if condition is None:
             condition = x.new_zeros(len(x), self.condition_dim)

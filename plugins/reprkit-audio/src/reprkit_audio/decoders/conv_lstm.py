@@ -99,8 +99,9 @@ class ConvLSTMDecoder(Decoder):
         Raises:
             BuildError: there is no code.
         """
-        known = length or self.frames or (None if teacher is None else teacher.shape[1])
-        tokens, mask, frames = align_code(features, known, self.stride, _PART)
+        tokens, mask, frames = align_code(
+            features, self.stride, _PART, length=length, usual=self.frames, teacher=teacher
+        )
         x = upsample(time_last(tokens), self.stride)[..., :frames]
         mask = upsample_mask(mask, self.stride)
         mask = None if mask is None else mask[:, :frames]

@@ -8,7 +8,7 @@ from reprkit import Decoded, Decoder, Features, Likelihood, Signature
 from reprkit.decoders.head import Head, Scale
 from reprkit.registry.constraints import Count, DepthOrZero, Width
 from reprkit_audio.layers.convnext import Blocks, TimeConvolution
-from reprkit_audio.layers.frames import align_code, frame_channels
+from reprkit_audio.layers.frames import align_code, frame_channels, upsample_mask
 
 _PART = "decoder frames"
 
@@ -18,7 +18,8 @@ class FramesDecoder(Decoder):
 
     ConvNeXt blocks (Liu et al. 2022, arXiv 2201.03545) read the frames and add a correction, such as what quantization lost and
     the neighboring frames tell.  The correction starts as zero, and the core's adapter before the decoder as the identity where
-    the code has the same width.
+    the code has the same width.  The output layer starts as the identity, too, where the likelihood has one parameter a value, so
+    not with ``scale="each"``.
 
     Args:
         stride: frames a token, as in the encoder.
@@ -72,10 +73,12 @@ class FramesDecoder(Decoder):
         Raises:
             BuildError: there is no code.
         """
-        known = length or self.frames or (None if teacher is None else teacher.shape[1])
-        tokens, mask, frames = align_code(features, known, self.stride, _PART)
+        tokens, mask, frames = align_code(
+            features, self.stride, _PART, length=length, usual=self.frames, teacher=teacher
+        )
         x = tokens.unflatten(2, (self.stride, -1)).flatten(1, 2)[:, :frames]
-        mask = None if mask is None else mask.repeat_interleave(self.stride, 1)[:, :frames]
+        mask = upsample_mask(mask, self.stride)
+        mask = None if mask is None else mask[:, :frames]
         if self.into is not None and self.blocks is not None and self.out is not None:
             x = x + self.out(self.blocks(self.into(x, mask), mask))
         return self.head(x, mask=mask, grid=(frames,))

@@ -109,15 +109,25 @@ def instance_norm(x: Float[Tensor, "b c t"], mask: Mask) -> Float[Tensor, "b c t
 
 
 def align_code(
-    features: Features | None, known: int | None, stride: int, part: str
+    features: Features | None,
+    stride: int,
+    part: str,
+    *,
+    length: int | None,
+    usual: int | None,
+    teacher: Tensor | None,
 ) -> tuple[Float[Tensor, "b n d"], Mask, int]:
     """Align a code to tokens of ``stride`` frames: (b n d), its mask, and the number of frames to decode.
 
+    The number of frames is ``length``, or else that of the data, or of ``teacher``, or ``stride`` per token of the code.
+
     Args:
         features: the code; with another number of tokens, it is resampled to the nearest.
-        known: number of frames, if known; else ``stride`` per token of the code.
         stride: frames per token.
         part: name of the part, for the message.
+        length: the number of frames asked.
+        usual: the number of frames of the data, None if it varies.
+        teacher: frames (b t c), of which only the number is used.
 
     Raises:
         BuildError: there is no code.
@@ -125,7 +135,7 @@ def align_code(
     if features is None:
         raise BuildError(f"{part} decodes a code, and there is none")
     count = features.x.shape[1] if features.positions is None else features.length or features.x.shape[1]
-    frames = known or count * stride
+    frames = length or usual or (count * stride if teacher is None else teacher.shape[1])
     tokens = token_count(frames, stride)
     return align(zero_invalid_tokens(features), tokens)[0], resampled_mask(features, tokens), frames
 

@@ -41,8 +41,8 @@ class VocoderObjective(Objective):
     Losses, the mean times the weight, summed over the frames of an example as the losses of latents are over its tokens: ``mel``,
     ``stft`` (logarithms), ``convergence``, and once the critic has been trained ``adversarial`` and ``matching``.  They are not
     in nats; ``mel`` is that of a Laplace distribution of each band with scale bands / ``mel``.  Metric ``mel_nats``: mean absolute
-    difference of the logarithms in mel bands.  Turn "critic" trains ``critic``, loss ``critic``; metric ``told``: share of scores
-    with the right sign.  Leave that turn out as long as the spectral losses should dominate.
+    difference of the logarithms in mel bands.  Turn "critic" trains ``critic``, loss ``critic``, summed over frames, too; metric
+    ``told``: share of scores with the right sign.  Leave that turn out as long as the spectral losses should dominate.
 
     Args:
         form: the front end of the loss ``mel``, a log-mel; if None, that of the encoder's input field, or else the default.
@@ -106,11 +106,11 @@ class VocoderObjective(Objective):
         if turn == "critic":
             return self._critic_loss(model, batch, true)
         generated = self._generate(model, batch)
-        assert self.front is not None  # bind
         # Sums, as all losses are: beside means over an example, a commitment loss, summed over its tokens, weighs as much as the
         # spectral ones, and features shrink to a few directions.
-        frames = true.shape[1] / self.front.hop
+        frames = self._frames(true)
         count, weights = len(true), {name: frames * weight for name, weight in self.loss_weights.items()}
+        assert self.front is not None  # bind
         nats = mel_difference(self.front, generated, true)
         logs, (differences, norms) = stft_difference(generated, true, self.windows)
         model.record(mel_nats=nats.detach().mean())
@@ -145,7 +145,13 @@ class VocoderObjective(Objective):
             for real, fake in zip(on_true, on_generated, strict=True)
         ]
         model.record(told=torch.stack(right).mean() / 2)
-        return {"critic": (hinge_loss(on_true, on_generated, self.critic.shares).sum(), len(true))}
+        # Summed over frames as well, so that one bound of the gradients' norm (clip=) serves both turns.
+        losses = self._frames(true) * hinge_loss(on_true, on_generated, self.critic.shares)
+        return {"critic": (losses.sum(), len(true))}
+
+    def _frames(self, true: Float[Tensor, "b t"]) -> float:
+        assert self.front is not None  # bind
+        return true.shape[1] / self.front.hop
 
     def _generate(self, model: Model, batch: Batch) -> Float[Tensor, "b t"]:
         """Decode the waveform of a batch's frames, float32."""

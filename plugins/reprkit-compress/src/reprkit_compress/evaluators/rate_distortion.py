@@ -100,14 +100,18 @@ class RateDistortion(Evaluator):
         shown = None
         for rate, model in self._at_rates(models):
             field, coder = _picture_field(model), PictureCoder(model)  # this rate's
-            points = [_model_point(coder, field, each) for each in track_progress(pictures, "compressing")]
+            points, decoded = list[Point](), list[np.ndarray]()
+            for each in track_progress(pictures, "compressing"):
+                point, back = _code(coder, field, each)
+                points.append(point)
+                decoded += [back] if shown is None and len(decoded) < self.examples else []
             means = _means(points, [each.shape[0] * each.shape[1] for each in pictures])
             for codec, its in curves.items():
                 means |= _gain(codec, points, its)
             line.append(means)
             found |= means if rate is None else {f"{name}@{rate:g}": value for name, value in means.items()}
             if self.examples and shown is None:
-                shown = _pictures(coder, field, pictures[: self.examples])
+                shown = _pictures(pictures[: self.examples], decoded)
         if len(line) > 1:
             for codec in self.codecs:
                 gains = [means[f"{codec}_gain_db"] for means in line if f"{codec}_gain_db" in means]
@@ -152,10 +156,11 @@ def measured_rates(found: Mapping[str, Any]) -> str:
     )
 
 
-def _model_point(coder: PictureCoder, field: Field, picture: np.ndarray) -> Point:
+def _code(coder: PictureCoder, field: Field, picture: np.ndarray) -> tuple[Point, np.ndarray]:
     string = coder.compress(picture)
     decoded = to_8_bit(coder.decompress(string), field)
-    return Point(len(string), coder.payload_size(string), psnr(decoded, picture), ms_ssim(decoded, picture))
+    point = Point(len(string), coder.payload_size(string), psnr(decoded, picture), ms_ssim(decoded, picture))
+    return point, decoded
 
 
 def _picture_field(model: Model) -> Field:
@@ -227,16 +232,15 @@ def _curve(
     )
 
 
-def _pictures(coder: PictureCoder, field: Field, pictures: Sequence[np.ndarray]) -> Images:
+def _pictures(pictures: Sequence[np.ndarray], decoded: Sequence[np.ndarray]) -> Images:
     side = min(min(each.shape[:2]) for each in pictures)
-    rows: dict[str, list[np.ndarray]] = {"original": [], "model": []}
-    for each in pictures:
-        decoded = to_8_bit(coder.decompress(coder.compress(each)), field)
-        rows["original"].append(_middle(each, side))
-        rows["model"].append(_middle(decoded, side))
+    rows = {"original": pictures, "model": decoded}
     return Images(
         title="Decoded pictures",
-        rows={name: np.stack(row).astype(np.float32) / 255 for name, row in rows.items()},
+        rows={
+            name: np.stack([_middle(each, side) for each in row]).astype(np.float32) / 255
+            for name, row in rows.items()
+        },
         span=(0.0, 1.0),
         caption="The middle of each picture, at the first rate.",
     )
