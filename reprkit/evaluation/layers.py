@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -86,10 +87,14 @@ class Layers(Evaluator):
                 level=float(np.bincount(known).max() / len(known)),
                 caption="The dashed line is the share of the most frequent class.",
             )
-        tensors = [torch.from_numpy(x) for x in rows.values()]
+        similarity = np.empty((len(rows), len(rows)))
+        for (i, one), (j, two) in combinations_with_replacement(
+            enumerate(map(torch.from_numpy, rows.values())), 2
+        ):
+            similarity[i, j] = similarity[j, i] = linear_cka(one, two)
         figures["similarity"] = Matrix(
             title="Linear CKA between layers",
-            values=np.array([[linear_cka(one, two) for two in tensors] for one in tensors]),
+            values=similarity,
             xlabel="layer",
             ylabel="layer",
             ticks=list(names),

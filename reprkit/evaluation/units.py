@@ -1,4 +1,4 @@
-"""Units: what each dimension of the code fires for, the examples with its largest values, drawn."""
+"""Units: the examples that activate each dimension of the code most, drawn."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Units(Evaluator):
     def _figures(self, data: Dataset, name: str, field: Any, tops: dict[int, np.ndarray]) -> dict[str, Any]:
         from reprkit.reporting.field_figures import exhibit
 
-        title, drawn = "What each unit fires for", []
+        title, drawn = "Examples that activate each unit most", []
         rows, lengths = {}, {}
         for unit, examples in tops.items():
             batch = data.batch(torch.from_numpy(examples))
