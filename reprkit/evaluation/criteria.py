@@ -12,7 +12,7 @@ from jaxtyping import Float
 from reprkit.corruptions.pipeline import CorruptionPipeline, as_corruptions
 from reprkit.errors import DataError
 from reprkit.evaluation.disentanglement import mutual_informations
-from reprkit.evaluation.encoding import Pool, batches, encoded, to_float64
+from reprkit.evaluation.encoding import Pool, batches, draw_examples, encoded, to_float64
 from reprkit.evaluation.linear_probe import fit_probe
 from reprkit.interfaces import Corruption, Evaluator, require
 from reprkit.objectives.contrastive import default_views
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Criteria(Evaluator):
     """What a good representation is, of ``model.represent``: five numbers up to 1, more is better, and four of its spectrum.
 
-    - ``compact``: 1 less the code's effective rank (exp of the entropy of its singular values, centered) over the numbers in an
+    - ``compact``: 1 minus the code's effective rank (exp of the entropy of its singular values, centered) over the numbers in an
       example of the data;
     - ``explanatory``: the share of the data's variance, about the mean of each element, that the decoder's output explains; absent
       without a decoder of real values that is not causal;
@@ -131,9 +131,7 @@ class Criteria(Evaluator):
 
     def _views(self, model: Model, data: Dataset) -> Float[torch.Tensor, "n q d"]:
         """Return the representations of ``draws`` corrupted views of each example."""
-        if len(data) > self.limit:
-            chosen = np.sort(np.random.default_rng(self.seed).choice(len(data), self.limit, replace=False))
-            data = data.subset(torch.from_numpy(chosen), part=f"{self.limit} of {len(data)}")
+        data = draw_examples(data, self.limit, self.seed)
         damage = CorruptionPipeline(self.views)
         damage.bind(model)
         damage.eval()

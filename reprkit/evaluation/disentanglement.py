@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge, Le, MinLen
 from jaxtyping import Float, Int
 
 from reprkit.errors import DataError
-from reprkit.evaluation.encoding import Pool, encoded
+from reprkit.evaluation.encoding import Pool, draw_examples, encoded
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import LARGEST_COUNT, Count, CountOrZero, Positive, Seed
 
@@ -108,9 +107,7 @@ class Disentanglement(Evaluator):
     def _read(
         self, model: Model, data: Dataset, names: tuple[str, ...]
     ) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, "n k"]]:
-        if self.limit is not None and len(data) > self.limit:
-            chosen = np.sort(np.random.default_rng(self.seed).choice(len(data), self.limit, replace=False))
-            data = data.subset(torch.from_numpy(chosen), part=f"{self.limit} of {len(data)}")
+        data = draw_examples(data, self.limit, self.seed)
         found = encoded(model, data, **self.options)
         missing = [name for name in names if name not in found.labels]
         if missing or len(names) < 2:
@@ -236,7 +233,7 @@ def separated_predictability(
 def interventional_robustness(
     x: Float[np.ndarray, "n d"], y: Int[np.ndarray, "n k"], quantile: float = 0.99
 ) -> float:
-    """Return the robustness of each dimension, 1 less its deviation at a fixed label over its largest deviation.
+    """Return the robustness of each dimension, 1 minus its deviation at a fixed label over its largest deviation.
 
     It is that for the best label, a mean weighted by the largest deviation; 0 if no dimension varies.
     """
@@ -256,7 +253,7 @@ def interventional_robustness(
 
 
 def dci_disentanglement(importance: Float[np.ndarray, "d k"]) -> float:
-    """Return 1 less the entropy of each dimension's importances over labels, weighted by the dimension's importance."""
+    """Return 1 minus the entropy of each dimension's importances over labels, weighted by the dimension's importance."""
     total = importance.sum()
     if total == 0:
         return 0.0
@@ -264,7 +261,7 @@ def dci_disentanglement(importance: Float[np.ndarray, "d k"]) -> float:
 
 
 def dci_completeness(importance: Float[np.ndarray, "d k"]) -> float:
-    """Return 1 less the entropy of each label's importances over dimensions, weighted by the label's importance."""
+    """Return 1 minus the entropy of each label's importances over dimensions, weighted by the label's importance."""
     total = importance.sum()
     if total == 0:
         return 0.0

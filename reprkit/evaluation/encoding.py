@@ -75,6 +75,17 @@ def batches(data: Dataset, what: str = "evaluating") -> Iterator[dict[str, Tenso
     )
 
 
+def draw_examples(data: Dataset, limit: int | None, seed: int) -> Dataset:
+    """Return at most ``limit`` examples, drawn with the seed, in the data's order; the data itself if it has no more.
+
+    None takes all.
+    """
+    if limit is None or len(data) <= limit:
+        return data
+    chosen = np.sort(np.random.default_rng(seed).choice(len(data), limit, replace=False))
+    return data.subset(torch.from_numpy(chosen), part=f"{limit} of {len(data)}")
+
+
 def by_length(
     data: Dataset, what: str = "evaluating"
 ) -> Iterator[tuple[Int[Tensor, " b"], dict[str, Tensor]]]:
@@ -138,6 +149,18 @@ def check_label(data: Dataset, label: str, evaluator: str) -> None:
             f"{evaluator} needs labels, and the data has no label field {label!r}; "
             f"its label fields: {', '.join(names) or 'none'} (of {', '.join(data.signature)})"
         )
+
+
+def label_if_any(data: Dataset, label: str | None, evaluator: str) -> str | None:
+    """Return the label field to use: ``label``, which must exist; if None, field "label" of data that has it, or else None.
+
+    Raises:
+        DataError: no label field ``label``.
+    """
+    if label is None:
+        return "label" if "label" in data.signature.label_fields() else None
+    check_label(data, label, evaluator)
+    return label
 
 
 def encode_labeled(

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from jaxtyping import Float
 
 from reprkit.errors import BuildError, DataError
-from reprkit.evaluation.encoding import Pool, batches, encoded
+from reprkit.evaluation.encoding import Pool, batches, draw_examples, encoded
 from reprkit.interfaces import Evaluator, require
 from reprkit.registry.constraints import LARGEST_COUNT, Count, CountOrZero, Seed
 
@@ -90,9 +90,7 @@ class Manifold(Evaluator):
             raise BuildError(
                 "manifold(tangents=...) differentiates the code, and that of a discrete latent has no derivative"
             )
-        if len(data) > self.limit:
-            chosen = np.random.default_rng(self.seed).choice(len(data), self.limit, replace=False)
-            data = data.subset(torch.from_numpy(np.sort(chosen)), part=f"{self.limit} of {len(data)}")
+        data = draw_examples(data, self.limit, self.seed)
         if len(data) <= 2 * self.k:
             raise DataError(
                 f"manifold(k={self.k}) needs over {2 * self.k} examples, and there are {len(data)}"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 from annotated_types import Ge, Le
 
-from reprkit.evaluation.encoding import Pool, encoded
+from reprkit.evaluation.encoding import Pool, draw_examples, encoded, label_if_any
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import Seed
 
@@ -32,7 +31,7 @@ class Projection(Evaluator):
         limit: maximum number of examples, drawn by ``seed``.
         perplexity: of t-SNE, at least 2; at most a third of the examples.
         tsne: whether to compute it; PCA alone is quick.
-        label: the label field for the colors.
+        label: the label field for the colors; None takes "label" where the data has it.
         pool: "mean" over tokens, or "flatten" them.
         factor: this factor's code only; None concatenates all factors'.
         seed: of the draw of examples and of t-SNE.
@@ -44,7 +43,7 @@ class Projection(Evaluator):
         *,
         perplexity: Annotated[float, Ge(2), Le(10**6)] = 30.0,
         tsne: bool = True,
-        label: str = "label",
+        label: str | None = None,
         pool: Pool = "mean",
         factor: str | None = None,
         seed: Seed = 0,
@@ -57,12 +56,11 @@ class Projection(Evaluator):
         """Return the metrics, and the maps as figures ``pca`` and ``tsne``."""
         from reprkit.reporting.figures import Scatter
 
-        if len(data) > self.limit:
-            chosen = np.random.default_rng(self.seed).choice(len(data), self.limit, replace=False)
-            data = data.subset(torch.from_numpy(np.sort(chosen)), part=f"{self.limit} of {len(data)}")
+        data = draw_examples(data, self.limit, self.seed)
+        label = label_if_any(data, self.label, "projection")
         encoding = encoded(model, data, **self.options)
-        labels = encoding.labels.get(self.label)
-        names = dict(enumerate(data.signature[self.label].classes)) if labels is not None else None
+        labels = None if label is None else encoding.labels[label]
+        names = None if label is None else dict(enumerate(data.signature[label].classes))
         x = encoding.x.astype(np.float64)
         plane, explained = principal_plane(x)
         size = f"{len(x):,} examples."

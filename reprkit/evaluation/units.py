@@ -1,4 +1,4 @@
-"""Units: what each dimension of the code fires for, the examples with its largest values, drawn."""
+"""Units: the examples that activate each dimension of the code most, drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Le
 
-from reprkit.evaluation.encoding import encoded
+from reprkit.evaluation.encoding import encoded, label_if_any
 from reprkit.interfaces import Evaluator
 from reprkit.models.factor import resolve_factor
 
@@ -21,7 +21,7 @@ class Units(Evaluator):
     """The examples for which each dimension of ``model.represent`` has its largest values (Erhan et al. 2009, section 2.2).
 
     - ``units``: the number of dimensions that vary, ``n``: that of examples;
-    - ``alike``: how alike the top examples of a unit are: 1 less their variance over that of all examples, summed over elements, a
+    - ``alike``: how alike the top examples of a unit are: 1 minus their variance over that of all examples, summed over elements, a
       mean over the units that vary; absent where the data is not real values of one shape;
     - ``selectivity``: the largest share of one class among a unit's top examples, a mean over these units; absent without labels.
 
@@ -30,7 +30,7 @@ class Units(Evaluator):
     Args:
         top: examples of each unit.
         shown: units in the figure.
-        label: the label field of ``selectivity``.
+        label: the label field of ``selectivity``; None takes "label" where the data has it.
         factor: the factor whose code and input are meant; the only one by default.
     """
 
@@ -39,7 +39,7 @@ class Units(Evaluator):
         top: Annotated[int, Ge(2), Le(1000)] = 8,
         *,
         shown: Annotated[int, Ge(1), Le(1000)] = 12,
-        label: str = "label",
+        label: str | None = None,
         factor: str | None = None,
     ) -> None:
         super().__init__()
@@ -51,8 +51,10 @@ class Units(Evaluator):
 
         Raises:
             BuildError: no such factor.
+            DataError: no such label field.
         """
         name = resolve_factor(model.factors, self.factor, "units")
+        label = label_if_any(data, self.label, "units")
         found = encoded(model, data, factor=name)
         x = found.x.astype(np.float64)
         varying = np.flatnonzero(x.std(0) > 1e-9 * max(np.abs(x).max(), 1e-30))
@@ -60,8 +62,8 @@ class Units(Evaluator):
         if not len(varying):
             return metrics
         tops = np.argsort(-x[:, varying], 0, kind="stable")[: self.top].T
-        if self.label in found.labels:
-            classes = found.labels[self.label][tops]
+        if label is not None:
+            classes = found.labels[label][tops]
             metrics["selectivity"] = float(np.mean([np.bincount(row).max() / len(row) for row in classes]))
         assert model.signature is not None
         input_name = model.factors[name].input
@@ -79,7 +81,7 @@ class Units(Evaluator):
     def _figures(self, data: Dataset, name: str, field: Any, tops: dict[int, np.ndarray]) -> dict[str, Any]:
         from reprkit.reporting.field_figures import exhibit
 
-        title, drawn = "What each unit fires for", []
+        title, drawn = "Examples that activate each unit most", []
         rows, lengths = {}, {}
         for unit, examples in tops.items():
             batch = data.batch(torch.from_numpy(examples))
@@ -104,7 +106,7 @@ class Units(Evaluator):
 
 
 def _alike(data: Dataset, name: str, tops: np.ndarray) -> float | None:
-    """Return 1 less the variance of each unit's top examples over that of all examples, a mean; None if nothing varies."""
+    """Return 1 minus the variance of each unit's top examples over that of all examples, a mean; None if nothing varies."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in data.batches():
         values = batch[name].double().flatten(1)

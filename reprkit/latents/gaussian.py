@@ -47,8 +47,9 @@ class Gaussian(Variational):
         prior: "normal", N(0, 1) in each dimension; or "laplace", the density exp(-|z|) / 2, which favors codes of few large values
             (sparse coding: Olshausen and Field 1997, Vision Research 37; with a network as encoder: Barello et al. 2018, bioRxiv
             399246).
-        capacity: nats an example that the code shall hold: loss "kl" is then the distance of the KL's mean over the batch of all
-            ranks from a target, weighted by ``beta`` (Burgess et al. 2018, arXiv 1804.03599, eq. 8); 0 for the KL itself.
+        capacity: target of the KL in nats an example: loss "kl" is then the absolute difference between the KL's mean over
+            the batch of all ranks and the target, weighted by ``beta`` (Burgess et al. 2018, arXiv 1804.03599, eq. 8); 0 for the
+            KL itself.
         capacity_steps: optimizer steps over which the target rises linearly from 0 to ``capacity``.
 
     Raises:
@@ -73,7 +74,7 @@ class Gaussian(Variational):
         super().__init__(in_dim=2 * dim, out_dim=dim, beta=beta, warmup=warmup)
         require(
             not (capacity and (free_bits or warmup)),
-            f"capacity={capacity:g} sets what the code holds, so free_bits and warmup must be 0",
+            f"capacity={capacity:g} sets the KL itself, so free_bits and warmup must be 0",
         )
         self.has_laplace_prior = prior == "laplace"
         self.free_bits, self.capacity, self.capacity_steps = free_bits, capacity, capacity_steps

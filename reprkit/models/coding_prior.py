@@ -28,8 +28,8 @@ class CodingPrior:
 
     Writer and reader compute the same probabilities in the same way: step by step, for one example at a time, so that a string
     depends neither on the batch that it was written in nor on the one that it is read in.  The prior computes in float64, and its
-    logits are rounded (``reprkit.utils.exact_probabilities``), so that threads and precision settings do not matter.  Where a
-    reader yet computes something else, the checksum refuses its symbols.
+    logits are rounded (``reprkit.utils.exact_probabilities``), so that threads and precision settings do not matter.  If a
+    reader still computes other probabilities, the checksum does not match and the string is refused.
 
     Args:
         model: the model whose codes are coded.

@@ -59,8 +59,8 @@ def compress(
         model: a model whose latents all write bytes (``Latent.writes``): discrete ones, and codecs.
         batch: what the data set yields, or codes.
         priors: factor -> a causal model of its codes, or its folder.  It computes in float64 and its
-            logits are rounded, so threads and precision do not matter; where it yet computes other probabilities (another version
-            or processor), the string is refused.
+            logits are rounded, so threads and precision do not matter.  If a reader still computes other probabilities (another
+            version or processor), the string is refused.
         slots: write only the first slots of each token, where the latent can be read from fewer, as ``residual-vq`` is: one model
             then serves several rates.  All by default.
 

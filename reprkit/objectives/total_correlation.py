@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import Objective, Term, require
@@ -23,8 +23,6 @@ from reprkit.utils.precision import at_least_float32
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
-
-_LOG_TAU = math.log(2 * math.pi)
 
 
 class TotalCorrelation(Objective):
@@ -162,8 +160,7 @@ def total_correlation(
     if joined < 2 or (examples is not None and joined > examples):
         least = f" and at most {examples}, the size of the data set" if examples is not None else ""
         raise DataError(f"total-correlation needs a batch of at least 2 examples{least}, not {joined}")
-    standard = (z[:, None] - mean) / deviation
-    log_density = -0.5 * (standard.square() + _LOG_TAU) - deviation.log()
+    log_density = Normal(mean, deviation, validate_args=False).log_prob(z[:, None])
     log_weight = _log_weights(len(z), joined, examples).to(log_density).roll(first, 1)
     together = torch.logsumexp(log_density.sum(-1) + log_weight, 1)
     apart = torch.logsumexp(log_density + log_weight.unsqueeze(-1), 1)

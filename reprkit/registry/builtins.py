@@ -439,7 +439,7 @@ def reprkit_evaluators() -> Iterator[Spec]:
     yield Spec(
         "units",
         "reprkit.evaluation.units:Units",
-        "The examples for which each unit of the code fires, drawn (Erhan et al. 2009)",
+        "The examples that activate each unit of the code most, drawn (Erhan et al. 2009)",
     )
     yield Spec(
         "retrieval",

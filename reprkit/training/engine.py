@@ -103,14 +103,13 @@ class Engine:
             self.shards.average_gradients()
 
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
-        """Return the joint norm of the gradients, on the device; equal on all ranks."""
-        whole = []
-        for p in parameters:
-            if p.grad is None or sharded_tensors.is_sharded(p):
-                continue
-            if p.grad.is_sparse:  # rows are merged once: the optimizer need not merge them again
-                p.grad = p.grad.coalesce()
-            whole.append(gradient_values(p.grad))
+        """Return the joint norm of the gradients, on the device; equal on all ranks.  Equal rows of sparse gradients are merged."""
+        merge_rows(parameters)  # once: clipping and the optimizer get merged rows
+        whole = [
+            gradient_values(p.grad)
+            for p in parameters
+            if p.grad is not None and not sharded_tensors.is_sharded(p)
+        ]
         if self.shards is None:
             if not whole:
                 return torch.zeros(())
@@ -129,7 +128,6 @@ class Engine:
     def clip(self, parameters: Sequence[nn.Parameter], limit: float, norm: Tensor) -> None:
         """Scale gradients of a joint norm down to ``limit``, without waiting for the device."""
         if self.shards is None:
-            merge_rows(list(parameters))
             nn.utils.clip_grads_with_norm_(parameters, limit, norm)
             return
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)  # as torch's own

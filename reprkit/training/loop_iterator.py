@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -31,17 +29,17 @@ from reprkit.training.monitor.monitor import Monitor
 from reprkit.training.options import Options
 from reprkit.training.probes import POINTS, Probes
 from reprkit.training.rank_failures import describe
-from reprkit.training.rank_vote import TIME_IS_UP, RankVote, Signals
+from reprkit.training.rank_vote import RankVote
 from reprkit.training.resume import state
 from reprkit.training.step import Step
-from reprkit.training.time_limit import UNFINISHED_EXIT, TimeLimit, parse_duration
+from reprkit.training.stopping import TIME_IS_UP, Signals, stop_process
+from reprkit.training.time_limit import TimeLimit, parse_duration
 from reprkit.training.train_state import NOT_RUNNING, ModelProxy, TrainState
 from reprkit.types import Losses
 from reprkit.utils.process_state import ProcessState, unchanged_process
 from reprkit.utils.progress import ProgressBar
 
 _LOG_EVERY, _POINTS = 50, 20
-SIGTERM_EXIT = 128 + signal.SIGTERM  # 143, a shell's exit code of a process ended by SIGTERM
 
 
 def default_log_every(steps: int) -> int:
@@ -114,9 +112,8 @@ class Loop:
         if index >= 0:
             times["lr"] = train_state.lr
         line = metrics_line(index + 1, losses, results, more, probes, **times)
-        if (
-            probes and self._line and self._logged == index
-        ):  # the last line has all that was measured at its step
+        # A second line of a step holds all that was measured at the step.
+        if probes and self._line and self._logged == index:
             line = {**self._line, "probes": line["probes"]}
         self._logged, self._line = index, line
         self.writer.log(line)
@@ -135,8 +132,9 @@ class Loop:
         process = ProcessState()
         try:
             if options.probes:
+                every = options.probe_every or max(1, options.steps // POINTS)
                 self._probes = Probes(
-                    options.probe_references, self.data, options.probe_data, seed=options.seed
+                    options.probe_references, self.data, options.probe_data, every=every, seed=options.seed
                 )
             state.seed_everything(options.seed)
             self._train_state = train_state = TrainState(
@@ -341,9 +339,8 @@ class Loop:
 
     def _measure_probes(self, position: int, *, last: bool = False) -> dict[str, Any] | None:
         """Return the metrics of the probes, if they are due after ``position`` steps."""
-        options, train_state = self.options, self.train_state
-        every = options.probe_every or max(1, options.steps // POINTS)
-        if self._probes is None or (position % every and not last):
+        train_state = self.train_state
+        if self._probes is None or (position % self._probes.every and not last):
             return None
         began = time.perf_counter()
         train_state.engine.reshard()
@@ -395,19 +392,7 @@ class Loop:
         if stop:
             self._save(index + 1, urgent=True)
             self.writer.close(index + 1, "stopped")
-            if stop == signal.SIGINT:
-                raise KeyboardInterrupt(f"stopped after step {index + 1}; the state is saved")
-            if stop == signal.SIGTERM:
-                raise SystemExit(SIGTERM_EXIT)
-            if train_state.engine.rank == 0:
-                cause = "the time limit is near" if stop == TIME_IS_UP else "SIGUSR1"
-                print(
-                    f"\n{cause}: stopped after step {index + 1:,} of {options.steps:,}; the state is saved, and --resume "
-                    "continues",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            raise SystemExit(UNFINISHED_EXIT)
+            stop_process(stop, index + 1, options.steps, say=train_state.engine.rank == 0)
         if save:
             self._save(index + 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
+from reprkit.training.coupled_step import couples_examples
 from reprkit.training.options import Options
 from reprkit.training.sparse_gradients import sparse_weights
 
@@ -32,6 +33,11 @@ def check_objective(model: Model, options: Options) -> None:
     if options.compile and options.recompute:
         raise TrainingError(
             "torch.compile chooses itself what is computed again: use recompute=False or compile=False"
+        )
+    if options.recompute and options.accumulate > 1 and couples_examples(model):
+        raise TrainingError(
+            f"accumulate={options.accumulate} joins pieces whose examples are compared, and stores one piece's activations at a "
+            "time: use recompute=False, or accumulate=1"
         )
 
 

@@ -276,7 +276,7 @@ class Options:
         flag=str,
     )
     probes: str | tuple[str, ...] = option(
-        "evaluators taken while the model trains, such as knn, linear-probe, rankme; repeat the flag for several",
+        "evaluators to run while the model trains, such as knn, linear-probe, rankme; repeat the flag for several",
         default=(),
         more="Their metrics are logged as ``probes.knn.accuracy`` before the first step and every ``probe_every`` steps, with the "
         "averaged weights where there is ``ema``.  Weights, statistics and random states are those of a run without them.  They "
@@ -340,7 +340,7 @@ class Options:
                 )
         if not self.probes and (self.probe_every is not None or self.probe_data is not None):
             raise TrainingError(
-                "probe_every= and probe_data= belong to probes=, the evaluators to take: probes='knn'"
+                "probe_every= and probe_data= belong to probes=, the evaluators to run: probes='knn'"
             )
         self.schedule_factor()
 

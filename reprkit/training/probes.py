@@ -1,4 +1,4 @@
-"""Online probes: evaluators that are taken while a model trains, without a trace in its weights, statistics or random states."""
+"""Online probes: evaluators that run while a model trains, without a trace in its weights, statistics or random states."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Probes:
         references: of the evaluators.
         train: the data set that is trained on.
         held_out: the data set to measure on; None measures on examples of ``train`` that no probe is fitted on.
+        every: steps between two measurements.
         seed: of the choice of examples, and of the evaluators' draws.
 
     Attributes:
@@ -39,17 +40,16 @@ class Probes:
         DataError: too few examples for two parts.
     """
 
-    def __init__(self, references: Sequence[str], train: Any, held_out: Any, *, seed: int) -> None:
+    def __init__(
+        self, references: Sequence[str], train: Any, held_out: Any, *, every: int, seed: int
+    ) -> None:
+        from reprkit.data.resolve import dataset
         from reprkit.registry.create import create
 
         self.evaluators: list[Evaluator] = [create("evaluator", reference) for reference in references]
-        self.seed = seed
+        self.every, self.seed = every, seed
         self.fit_on: Dataset
         self.data: Dataset
-        if held_out is not None and not hasattr(held_out, "signature"):
-            from reprkit.data.resolve import dataset
-
-            held_out = dataset(held_out)
         if held_out is None:
             chosen = _choose(train, FITTED + MEASURED, seed)
             if len(chosen) < 2:
@@ -60,7 +60,7 @@ class Probes:
             self.fit_on = chosen.subset(range(measured, len(chosen)), part="fitted by probes")
             self.data = chosen.subset(range(measured), part="measured by probes")
         else:
-            self.fit_on, self.data = _choose(train, FITTED, seed), _choose(held_out, MEASURED, seed)
+            self.fit_on, self.data = _choose(train, FITTED, seed), _choose(dataset(held_out), MEASURED, seed)
 
     def measure(self, model: Model, device: torch.device) -> dict[str, Any]:
         """Return the evaluators' metrics; the model, its statistics and all random states are as they were before."""

@@ -1,13 +1,7 @@
-"""Joint decisions of all ranks, and the signals that stop a run."""
+"""Joint decisions of all ranks."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import torch
@@ -57,47 +51,3 @@ class RankVote:
         (value, work), self._sent = self._sent, None
         work.wait()
         return tuple(value.tolist())
-
-
-# How a run is stopped, besides by a signal; below every signal's number, since the highest of all ranks counts.
-TIME_IS_UP = 1
-_TERM_AND_INT = (signal.SIGTERM, signal.SIGINT)
-# What batch systems send before they end or preempt a job; not on Windows.
-WARNING_SIGNAL: signal.Signals | None = getattr(signal, "SIGUSR1", None)
-
-
-class Signals:
-    """The signal received: SIGTERM, SIGINT or SIGUSR1, 0 for none.  A second SIGINT interrupts immediately.
-
-    A handler of SIGUSR1 that the program itself has installed stays.
-    """
-
-    def __init__(self) -> None:
-        self.received = 0
-
-    @contextmanager
-    def listen(self) -> Iterator[Signals]:
-        """Install signal handlers for a block; does nothing outside of the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        before = {number: signal.getsignal(number) for number in _TERM_AND_INT}
-        if WARNING_SIGNAL is not None:
-            handler = signal.getsignal(WARNING_SIGNAL)
-            if handler in (signal.SIG_DFL, signal.SIG_IGN):
-                before[WARNING_SIGNAL] = handler
-        for number in before:
-            signal.signal(number, self._note)
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                if signal.getsignal(number) == self._note:
-                    signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT:
-            if self.received == signal.SIGINT:
-                raise KeyboardInterrupt
-            os.write(2, b"\nsaving after this step, then stopping; Ctrl-C again stops at once\n")
-        self.received = number

@@ -1,4 +1,4 @@
-"""Activation checkpointing: blocks of encoders and decoders keep their inputs, and compute the rest again in the backward.
+"""Activation checkpointing: blocks of encoders and decoders store their inputs only; the backward pass computes the rest.
 
 Chen et al. 2016, "Training deep nets with sublinear memory cost", arXiv 1604.06174.
 """
@@ -47,13 +47,13 @@ class RecomputedBlocks:
             )
 
     def undo(self) -> None:
-        """Let the blocks keep their activations again."""
+        """Let the blocks store their activations again."""
         for block, cls in zip(self.blocks, self._classes, strict=True):
             block.__class__ = cls
 
 
 def _recomputed(cls: type[nn.Module]) -> Any:
-    """Return a ``forward`` that keeps no activations where gradients are computed."""
+    """Return a ``forward`` that stores no activations where gradients are computed."""
 
     def forward(self: nn.Module, *arguments: Any, **keywords: Any) -> Any:
         if not (self.training and is_grad_enabled()):

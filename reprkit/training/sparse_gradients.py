@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -26,7 +27,7 @@ def gradient_values(gradient: Tensor) -> Tensor:
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
-def merge_rows(parameters: list[nn.Parameter]) -> None:
+def merge_rows(parameters: Sequence[nn.Parameter]) -> None:
     """Sum the values of equal rows of sparse gradients, in place of the gradients, so that they can be scaled in place."""
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:

@@ -7,9 +7,6 @@ import time
 
 from reprkit.errors import PartArgumentError
 
-# The exit code of a run that was stopped by a time limit or SIGUSR1: its state is saved, and a resume goes on (EX_TEMPFAIL).
-UNFINISHED_EXIT = 75
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SUFFIXED = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")  # as Slurm writes it

@@ -195,11 +195,6 @@ class TrainState:
         self.updated: set[str] = set()
         self.closed = False
         self.norm: Tensor | None = None
-        if options.recompute and self._coupled:
-            raise TrainingError(
-                f"accumulate={options.accumulate} joins pieces whose examples are compared, and keeps one piece's activations at a "
-                "time: use recompute=False, or accumulate=1"
-            )
         self._recomputed = RecomputedBlocks(model) if options.recompute else None
         self._compiled = self._compile() if options.compile else []
         _open_states[model] = self

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.evaluation.encoding import Session, by_length, encoded, use_session
+from reprkit.errors import DataError
+from reprkit.evaluation.encoding import (
+    Session,
+    by_length,
+    draw_examples,
+    encoded,
+    label_if_any,
+    use_session,
+)
 from reprkit.evaluation.finetune import fine_tune, predict
 
 
@@ -78,3 +86,21 @@ def test_data_of_one_length_is_read_in_order():
     digits = rk.dataset("digits").subset(range(20))
     with use_session(Session(batch=8)):
         assert torch.cat([rows for rows, _ in by_length(digits)]).tolist() == list(range(20))
+
+
+def test_a_label_that_is_named_must_exist(table):
+    """Evaluators whose labels are optional take "label" where there is one, and refuse another that is missing."""
+    labeled, bare = table(torch.randn(6, 3), np.arange(6) % 2), table(torch.randn(6, 3))
+    assert label_if_any(labeled, None, "units") == label_if_any(labeled, "label", "units") == "label"
+    assert label_if_any(bare, None, "units") is None
+    with pytest.raises(DataError, match="units needs labels, and the data has no label field 'color'"):
+        label_if_any(labeled, "color", "units")
+
+
+def test_drawn_examples_keep_their_order(table):
+    data = table(torch.arange(20.0).view(20, 1).repeat(1, 2))
+    assert draw_examples(data, 20, 0) is data
+    assert draw_examples(data, None, 0) is data
+    drawn = [draw_examples(data, 8, seed).batch(range(8))["x"][:, 0].tolist() for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] == sorted(set(drawn[0]))
+    assert drawn[0] != drawn[2]

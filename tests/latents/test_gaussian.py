@@ -147,7 +147,7 @@ def test_capacity_is_the_distance_of_the_kl_from_a_rising_target():
         latent.update()
     assert latent.weights == {"kl": 30.0}
     for wrong in ({"free_bits": 0.1}, {"warmup": 5}):
-        with pytest.raises(PartArgumentError, match="capacity=3 sets what the code holds"):
+        with pytest.raises(PartArgumentError, match="capacity=3 sets the KL itself"):
             Gaussian(4, capacity=3.0, **wrong)
 
 

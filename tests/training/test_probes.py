@@ -89,7 +89,7 @@ def test_what_a_careless_evaluator_changes_is_put_back(digits):
     model.train()
     model(digits.batch(range(32)))
     before, drawn = copy.deepcopy(model.state_dict()), generators()
-    probes = Probes(("rankme",), digits, None, seed=0)
+    probes = Probes(("rankme",), digits, None, every=1, seed=0)
     probes.evaluators = [Careless()]
     assert list(probes.measure(model, torch.device("cpu")).values()) == [{"value": 1.0}]
     assert equal(model.state_dict(), before)
@@ -98,7 +98,7 @@ def test_what_a_careless_evaluator_changes_is_put_back(digits):
 
 
 def test_what_is_measured_was_not_fitted_on_and_equals_evaluate(digits):
-    probes = Probes(("knn(k=1)",), digits, None, seed=1)
+    probes = Probes(("knn(k=1)",), digits, None, every=1, seed=1)
     fitted, measured = (set(each.indices.tolist()) for each in (probes.fit_on, probes.data))
     assert not fitted & measured
     assert (len(fitted), len(measured)) == (958, 480)  # of 1,438: two thirds and a third

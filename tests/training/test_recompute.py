@@ -1,4 +1,4 @@
-"""Activation checkpointing: the same run, with fewer activations kept."""
+"""Activation checkpointing: the same run, with fewer activations stored for the backward pass."""
 
 import copy
 
@@ -21,18 +21,19 @@ OPTIONS = {"steps": 4, "batch": 16, "lr": 1e-2, "device": "cpu", "progress": Fal
 
 
 def train(digits, parts=VIT, objective="reconstruction", latent="gaussian(dim=3)", **options):
+    """Train; return the model, and the most bytes that a forward stores for the backward pass."""
     model = make(digits, latent, objective=objective, **parts)
-    kept = []
+    stored = []
     for step in rk.loop(model, digits, **OPTIONS, **options):
         sizes = []
         with saved_tensors_hooks(
             lambda tensor, s=sizes: s.append(tensor.nbytes) or tensor, lambda tensor: tensor
         ):
             losses = step.model(step.batch)
-        kept.append(sum(sizes))
+        stored.append(sum(sizes))
         step.backward(losses.total)
         step.update()
-    return model, max(kept)
+    return model, max(stored)
 
 
 @pytest.mark.parametrize(
@@ -45,11 +46,11 @@ def train(digits, parts=VIT, objective="reconstruction", latent="gaussian(dim=3)
         ),
     ],
 )
-def test_weights_are_equal_and_less_is_kept(parts, digits):
+def test_weights_are_equal_and_fewer_activations_are_stored(parts, digits):
     plain, most = train(digits, parts)
-    again, kept = train(digits, parts, recompute=True)
+    again, fewer = train(digits, parts, recompute=True)
     assert equal(weights(again), weights(plain))
-    assert kept < most / 2
+    assert fewer < most / 2
     assert [type(module) for module in again.modules()] == [type(module) for module in plain.modules()]
 
 
