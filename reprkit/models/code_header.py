@@ -132,6 +132,11 @@ def layout_to_bytes(code: Code, row: int, prior: CodingPrior | None, slots: int 
     return bytes([flags]) + encode_varint(tokens) + fields
 
 
+def writer_fingerprint(string: bytes) -> bytes:
+    """Return the fingerprint of the model that wrote a string; nothing is checked."""
+    return string[_START:_BODY]
+
+
 def open_string(string: bytes, number: int, model_fingerprint: bytes, version: int = VERSION) -> ByteReader:
     """Check version, checksum and fingerprint; return the reader of the rest, from the first factor on.
 

@@ -1,6 +1,7 @@
 """``reconstruct``, ``sample``, ``score``, ``search``, ``compress``, ``decompress`` and ``export``: files, JSON, wrong usage."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -217,6 +218,28 @@ def test_compressed_examples_decode_to_the_reconstructions(run, models, pictures
     assert run("compress", models["vq"], pictures, "-o", tmp_path / "pictures.rk")[0] == 0
     assert run("decompress", models["vq"], tmp_path / "pictures.rk", "-o", tmp_path / "back")[0] == 0
     assert [path.name for path in sorted((tmp_path / "back").iterdir())] == ["a.png", "b.png", "c.png"]
+
+
+def test_without_a_model_the_one_below_runs_that_wrote_the_file_decodes_it(
+    run, models, digits, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert run("compress", models["vq"], digits[0], "-o", "six.rk")[0] == 0
+    for name in ("gaussian", "vq"):
+        shutil.copytree(models[name], tmp_path / "runs" / name / "model")
+    (tmp_path / "runs" / "damaged").mkdir()
+    (tmp_path / "runs" / "damaged" / "reprkit.json").write_text("{")
+    assert run("decompress", "six.rk", "-o", "found.npy")[0] == 0
+    assert run("decompress", models["vq"], "six.rk", "-o", "named.npy")[0] == 0
+    np.testing.assert_array_equal(np.load("found.npy"), np.load("named.npy"))
+    shutil.rmtree(tmp_path / "runs" / "vq")
+    code, _, err = run("decompress", "six.rk", "-o", "x.npy")
+    assert (code, "none of the 2 models (1 of them cannot be read) below runs/ wrote six.rk" in err) == (
+        1,
+        True,
+    )
+    code, _, err = run("decompress", models["vq"], "six.rk", "seven.rk", "-o", "x.npy")
+    assert (code, "a model and one file, not 3 paths" in err) == (1, True)
 
 
 def test_exports_run_elsewhere_and_other_suffixes_are_refused(run, models, digits, tmp_path):
