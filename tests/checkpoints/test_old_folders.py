@@ -21,6 +21,8 @@ MODELS = sorted(each.name for each in (OLD / "models").iterdir())
 RUNS = sorted(each.name for each in (OLD / "runs").iterdir())
 PLUGINS = {"audio": "reprkit_audio", "vision": "reprkit_vision", "text": "reprkit_text"}
 NEAR = {"atol": 1e-6, "rtol": 1e-5}  # processors differ in the order of summation
+# A policy loss multiplies the difference of two equal rewards by log-probabilities: what is left is rounding of 150 nats.
+ABSOLUTE = {"terms.policy": 1e-3}
 
 
 def folder_of(name):
@@ -69,7 +71,8 @@ def with_present_weights(model, wanted):
 def assert_equal(found, wanted):
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, **NEAR, msg=lambda text, name=name: f"{name}: {text}")
+        near = NEAR | {"atol": ABSOLUTE.get(name.partition(".")[2].partition(".")[2], NEAR["atol"])}
+        torch.testing.assert_close(found[name], value, **near, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.fixture
