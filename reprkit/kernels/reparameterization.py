@@ -76,7 +76,9 @@ class Reparameterize(torch.autograd.Function):
         mean, raw, noise, slope, deviation, excess = ctx.saved_tensors
         # A second derivative or that of the noise is needed.
         if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
-            return _reference_gradient((mean, raw, noise), (to_z, to_kl, to_log_prob, to_deviation), ctx.needs_input_grad)
+            return _reference_gradient(
+                (mean, raw, noise), (to_z, to_kl, to_log_prob, to_deviation), ctx.needs_input_grad
+            )
         by_mean: Tensor | None = None
         by_log_variance: Tensor | None = None  # twice the gradient
         if to_z is not None:

@@ -165,13 +165,13 @@ def times(n, d, k, device, repeats, names):
         still.module.eval()
         calls[name, "train"] = lambda part=part: step(part, x, upstream)
         calls[name, "eval"] = lambda still=still: evaluate(still, x)
-    large = n * d * k > 2**38  # minutes a step: one warms up
-    for call in list(calls.values()) * (1 if large else 2):
+    large = n * d * k > 2**38  # half a minute a step: nothing warms up, and two are measured
+    for call in list(calls.values()) * (0 if large else 2):
         call()
     taken = {key: [] for key in calls}
     gc.collect()
     gc.disable()  # as timeit does: a collection lands on whoever happens to run
-    for _ in range(3 if large else repeats):
+    for _ in range(2 if large else repeats):
         for key, call in calls.items():
             taken[key].append(timed(call, device))
     gc.enable()
