@@ -1,4 +1,4 @@
-"""Reparameterized Gaussian sampling with KL and log-density in one function, with a hand-written gradient."""
+"""Reparameterized Gaussian sampling with KL, log-density and deviation in one function, with a hand-written gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ START = -6.0
 LOWEST, HIGHEST = -12.0, 6.0  # log-variance: sd from 0.0025 to 20, wider than any useful posterior
 _LOG_TAU = math.log(2 * math.pi)
 
-Parts = tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"], Float[Tensor, "b n d"]]
+Parts = tuple[Float[Tensor, "b n d"], Float[Tensor, "b n d"], Float[Tensor, "b n d"], Float[Tensor, "b n d"]]
 
 
 def soft_clamp(raw: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def soft_clamp(raw: Tensor) -> Tensor:
 
 
 def reparameterize(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
-    """Return z = mean + sd * noise, the KL from N(0, I), and the log-density of z, all (b n d), in nats.
+    """Return z = mean + sd * noise, the KL from N(0, I) and the log-density of z in nats, and sd, all (b n d).
 
     Kingma and Welling 2014 (arXiv 1312.6114), section 2.4 and appendix B.  ``raw`` is the log-variance before
     START is added and the bounds are applied.
@@ -40,9 +40,9 @@ def reparameterize(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
 def reparameterize_reference(mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
     """Compute the same with plain operations, which can be differentiated any number of times."""
     log_variance = soft_clamp(raw + START)
-    z = mean + noise * (0.5 * log_variance).exp()
+    deviation = (0.5 * log_variance).exp()
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
-    return z, kl, -0.5 * (noise.square() + log_variance + _LOG_TAU)
+    return mean + noise * deviation, kl, -0.5 * (noise.square() + log_variance + _LOG_TAU), deviation
 
 
 class Reparameterize(torch.autograd.Function):
@@ -50,7 +50,7 @@ class Reparameterize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, mean: Tensor, raw: Tensor, noise: Tensor) -> Parts:
-        """Return z, the KL and the log-density."""
+        """Return z, the KL, the log-density and the deviation."""
         upper = (HIGHEST - START) - raw
         lower = (HIGHEST - LOWEST) - F.softplus(upper)
         log_variance = LOWEST + F.softplus(lower)
@@ -62,17 +62,23 @@ class Reparameterize(torch.autograd.Function):
         z = torch.addcmul(mean, noise, deviation)
         kl = torch.addcmul(excess - log_variance, mean, mean).mul_(0.5)
         log_prob = torch.addcmul(log_variance + _LOG_TAU, noise, noise).mul_(-0.5)
-        return z, kl, log_prob
+        return z, kl, log_prob, deviation
 
     @staticmethod
     def backward(
-        ctx: Any, to_z: Tensor | None, to_kl: Tensor | None, to_log_prob: Tensor | None
+        ctx: Any,
+        to_z: Tensor | None,
+        to_kl: Tensor | None,
+        to_log_prob: Tensor | None,
+        to_deviation: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         """Return the gradients with respect to mean, raw log-variance and noise."""
         mean, raw, noise, slope, deviation, excess = ctx.saved_tensors
         # A second derivative or that of the noise is needed.
         if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
-            return _reference_gradient((mean, raw, noise), (to_z, to_kl, to_log_prob), ctx.needs_input_grad)
+            return _reference_gradient(
+                (mean, raw, noise), (to_z, to_kl, to_log_prob, to_deviation), ctx.needs_input_grad
+            )
         by_mean: Tensor | None = None
         by_log_variance: Tensor | None = None  # twice the gradient
         if to_z is not None:
@@ -83,6 +89,9 @@ class Reparameterize(torch.autograd.Function):
             by_log_variance = rest if by_log_variance is None else by_log_variance.add_(rest)
         if to_log_prob is not None:
             by_log_variance = -to_log_prob if by_log_variance is None else by_log_variance - to_log_prob
+        if to_deviation is not None:
+            rest = to_deviation * deviation
+            by_log_variance = rest if by_log_variance is None else by_log_variance + rest
         by_raw = torch.zeros_like(raw) if by_log_variance is None else by_log_variance * slope * 0.5
         return by_mean, by_raw, None
 

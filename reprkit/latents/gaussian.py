@@ -84,7 +84,7 @@ class Gaussian(Variational):
         """Return the code of features (b n 2*dim): the means, then as many raw log-variances."""
         mean, raw = zero_padding(features).chunk(2, dim=-1)
         noise = draw_noise(torch.randn, mean) if self.training else torch.zeros_like(mean)
-        z, kl, log_prob = reparameterize(mean, raw, noise)
+        z, kl, log_prob, deviation = reparameterize(mean, raw, noise)
         if self.has_laplace_prior:
             kl = kl_from_laplace(mean, soft_clamp(raw + START))
         nats = sum_per_example(kl, features.mask)
@@ -93,7 +93,7 @@ class Gaussian(Variational):
             features,
             z=z.to(dtype),
             mean=mean.to(dtype) if self.training else None,
-            deviation=(0.5 * soft_clamp(raw + START)).exp().to(dtype),
+            deviation=deviation.to(dtype),
             log_prob=sum_per_token(log_prob, features.mask),
             bits=nats / math.log(2),
             losses={"kl": self._loss(kl, nats, features)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -13,6 +13,9 @@ from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Term
 from reprkit.types import Code, Codes
 from reprkit.utils import collectives
+
+if TYPE_CHECKING:
+    from reprkit.models.output import Output
 
 
 @dataclass
@@ -23,11 +26,13 @@ class ForwardCache:
         codes: (id of batch, id of keep, draws) -> codes by factor, and the two objects.
         views: the newly encoded codes of each call of ``Model.encode``, whose latent losses are added to the total.
         metrics: name -> detached value.
+        outputs: what ``Model.get_output`` returned in this forward, by the name that was asked for.
     """
 
     codes: dict[tuple[int, int, int], tuple[dict[str, Code], Any]] = field(default_factory=dict)
     views: list[Codes] = field(default_factory=list)
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str | None, Output] = field(default_factory=dict)
 
     def lookup(self, batch: Any, keep: Any, draws: int = 1) -> dict[str, Code]:
         """Return the codes of this view so far, by factor; the caller adds new ones to the dict."""

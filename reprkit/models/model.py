@@ -145,8 +145,7 @@ class Model(nn.Module):
         """The outputs by name: decoder, the maps before it, and the field that it returns; {} without a decoder."""
         if self._layouts:
             return {name: self.get_output(name) for name in self._layouts}
-        decoder = self.decoder
-        return {} if decoder is None else {self._output: self._single_output(decoder)}
+        return {} if self.decoder is None else {self._output: self.get_output(self._output)}
 
     def get_output(self, output: str | None = None) -> Output:
         """Return one output; without a name, the only one.
@@ -154,6 +153,14 @@ class Model(nn.Module):
         Raises:
             BuildError: no decoder, no such output, or several and none was named.
         """
+        cache = self._forward_cache
+        if cache is None:
+            return self._find_output(output)
+        if output not in cache.outputs:  # one step asks several times
+            cache.outputs[output] = self._find_output(output)
+        return cache.outputs[output]
+
+    def _find_output(self, output: str | None) -> Output:
         if not self._layouts:
             decoder = self.decoder
             if decoder is not None and output in (None, self._output):

@@ -121,8 +121,8 @@ def render_section(section: Section) -> Section:
     return Section(section.title, [Raw(sanitize_html(section.html()))], section.text)
 
 
-def write_page_store(out: Path, content: PageContent) -> Path:
-    """Write the page store atomically.
+def write_page_store(out: Path, content: PageContent, name: str = FIGURES) -> Path:
+    """Write the page store atomically, to ``OUT/NAME``.
 
     Raises:
         OSError: it cannot be written; an older file is unchanged.
@@ -147,7 +147,7 @@ def write_page_store(out: Path, content: PageContent) -> Path:
     arrays["page"] = np.array(json.dumps(about, default=str))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return write_bytes(out / FIGURES, buffer.getvalue())
+    return write_bytes(out / name, buffer.getvalue())
 
 
 def _run_to_json(results: Results, prefix: str, arrays: dict[str, np.ndarray], out: Path) -> dict[str, Any]:
@@ -181,15 +181,15 @@ def _gallery_to_json(gallery: Gallery, prefix: str, arrays: dict[str, np.ndarray
     }
 
 
-def read_page_store(out: Path) -> PageContent | None:
-    """Read the content of an earlier page, without numbers, which are in ``results.json``; None if there is no page store.
+def read_page_store(out: Path, name: str = FIGURES) -> PageContent | None:
+    """Read the content of an earlier page, without numbers, which are in ``results.json``; None if there is no ``OUT/NAME``.
 
     HTML in the file is reduced to what figures consist of, and arrays must be what the gallery says that they are.
 
     Raises:
         TrainingError: the file is damaged, or of a newer format.
     """
-    path = out / FIGURES
+    path = out / name
     if not path.is_file():
         return None
     try:

@@ -337,6 +337,15 @@ def gallery_sections(runs: Runs) -> list[Section]:
     return sections
 
 
+def probe_section(results: Results | None, runs: Runs) -> Section | None:
+    """The figures of the probes at their last measurement, without those of evaluators that the results show anyway."""
+    shown = {name for each in runs.values() for name in each.figures}
+    groups = {} if results is None else results.figures
+    figures = [figure for name, group in groups.items() if name not in shown for figure in group.values()]
+    text = "Figures of the probes, which see few examples of the training or the probe data."
+    return Section("At the end of training", figures, text) if figures else None
+
+
 def figure_sections(runs: Runs) -> list[Section]:
     """The evaluators' figures: one section for one run, a section per evaluator for several."""
     names = list(dict.fromkeys(name for results in runs.values() for name in results.figures))

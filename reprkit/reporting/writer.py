@@ -31,7 +31,7 @@ from reprkit.reporting.run_history import (
     read_or_note,
     read_run_history,
 )
-from reprkit.runs.filenames import FIGURES, METRICS, MODEL, PAGE, RESULTS
+from reprkit.runs.filenames import FIGURES, METRICS, MODEL, PAGE, PROBE_FIGURES, RESULTS
 from reprkit.runs.reader import read_results, read_run, require_run
 from reprkit.runs.results import Results
 from reprkit.runs.run import results_text, write_results
@@ -156,13 +156,30 @@ def current_page(out: Path) -> Page:
     return _build_page(out, replace(stored, runs=runs), notes)
 
 
-def _build_page(out: Path, content: PageContent, notes: Sequence[str]) -> Page:
+def _read_probes(out: Path, notes: list[str]) -> Results | None:
+    """Return the figures that the loop's probes left in the folder."""
+    stored = read_or_note(lambda: read_page_store(out, PROBE_FIGURES), notes)
+    return None if stored is None else next(iter(stored.runs.values()), None)
+
+
+def write_probe_figures(out: Path, results: Results) -> None:
+    """Write the figures of a loop's probes into its folder, for every page that is made of it; nothing where there are none.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if results.figures:
+        write_page_store(out, PageContent(runs={"": render_figures(results)}), PROBE_FIGURES)
+
+
+def _build_page(out: Path, content: PageContent, notes: list[str]) -> Page:
     every, groups = content.runs, content.groups
     every_history = _read_histories(out, every)
     runs, histories = _show_groups(every, every_history, groups)
     origin = [provenance.parts_section(runs), provenance.data_section(runs, histories)]
     has_record = any(history.record for history in histories.values())
     warned = parts.warnings_section(every_history)
+    probed = parts.probe_section(_read_probes(out, notes) if list(every) == [""] else None, every)
     return Page(
         title=content.title or _default_title(out, runs),
         verdict=content.verdict,
@@ -173,6 +190,7 @@ def _build_page(out: Path, content: PageContent, notes: Sequence[str]) -> Page:
             *parts.curves_sections(histories),
             *parts.gallery_sections(runs),
             *parts.figure_sections(runs),
+            *([probed] if probed is not None else []),
             *content.sections,
             *(section for section in origin if section is not None),
             provenance.run_section(every_history, {} if has_record else describe_process()),

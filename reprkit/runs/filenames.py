@@ -7,4 +7,5 @@ MODEL, STATE, BEST = "model", "state", "best"
 LOCK = ".lock"  # held by the process that writes the run
 SOURCE, PACKAGES = "source", "packages.txt"  # what made the run: the recipe, and the packages
 FIGURES = "figures.npz"  # the report's figures, so that it can be rendered again
+PROBE_FIGURES = "probes.npz"  # figures of the last measurement of a loop's probes
 CARD = "README.md"  # the model card, as shown by model hubs

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from reprkit.errors import ReprkitError, TrainingError, nearest
-from reprkit.runs.filenames import BEST, FIGURES, METRICS, MODEL, RECORD, RESULTS, STATE
+from reprkit.runs.filenames import BEST, FIGURES, METRICS, MODEL, PROBE_FIGURES, RECORD, RESULTS, STATE
 from reprkit.runs.lock import is_locked
 from reprkit.runs.metrics import finite_metrics, flatten_metrics
 from reprkit.runs.record_check import check_record, check_results
 from reprkit.utils.untrusted_json import MAX_BYTES, parse_json, read_json
 
-FILES = (RECORD, METRICS, RESULTS, FIGURES)  # a folder with any of them can be reported
+FILES = (RECORD, METRICS, RESULTS, FIGURES, PROBE_FIGURES)  # a folder with any of them can be reported
 _SUBFOLDERS = {MODEL, STATE, BEST}  # of a run; not searched for other runs
 _TAIL = 1 << 16  # bytes read from the end; longer than any line
 

@@ -27,7 +27,7 @@ from reprkit.training.label_match import match_labels
 from reprkit.training.monitor import monitor, non_finite
 from reprkit.training.monitor.monitor import Monitor
 from reprkit.training.options import Options
-from reprkit.training.probes import POINTS, Probes
+from reprkit.training.probes import POINTS, Probes, keep_figures
 from reprkit.training.rank_failures import describe
 from reprkit.training.rank_vote import RankVote
 from reprkit.training.resume import state
@@ -349,7 +349,9 @@ class Loop:
         train_state.engine.reshard()
         spent = time.perf_counter() - began
         self.writer.waited["probes"] = self.writer.waited.get("probes", 0.0) + spent
-        return measured
+        if last and self.writer.writes and self.writer.out is not None:
+            keep_figures(measured, self.writer.out)
+        return measured.to_json()
 
     def _save_completed(self, position: int, error: Exception) -> None:
         """Save the steps that are done, when the next batch cannot be loaded; ranks, of which one fails, keep their last state."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -206,7 +207,13 @@ def _check_sparse(name: str, options: Mapping[str, Any], weights: list[str]) -> 
 
 def needs_closure(optimizer: Optimizer) -> bool:
     """Return whether the optimizer evaluates the loss itself, several times a step, as L-BFGS does."""
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return _step_needs_closure(type(optimizer))
+
+
+@functools.cache
+def _step_needs_closure(optimizer: type[Optimizer]) -> bool:
+    """Inspect the signature once: every update asks."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,11 +13,13 @@ from torch import Tensor
 from reprkit.errors import DataError
 from reprkit.models.model import Model
 from reprkit.training.forward_state import ForwardState, random_states, set_random_states
+from reprkit.utils.atomic_files import explain_os_error
 from reprkit.utils.process_state import unchanged_process
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.interfaces import Evaluator
+    from reprkit.runs.results import Results
 
 FITTED, MEASURED = 2_000, 1_000  # the most examples that probes are fitted on, and measured on
 POINTS = 10  # of a run, where none were asked for
@@ -62,8 +66,8 @@ class Probes:
         else:
             self.fit_on, self.data = _choose(train, FITTED, seed), _choose(dataset(held_out), MEASURED, seed)
 
-    def measure(self, model: Model, device: torch.device) -> dict[str, Any]:
-        """Return the evaluators' metrics; the model, its statistics and all random states are as they were before."""
+    def measure(self, model: Model, device: torch.device) -> Results:
+        """Return the evaluators' metrics and figures; the model, its statistics and all random states are as they were before."""
         from reprkit.evaluation import evaluate
 
         statistics, random = ForwardState(model), random_states(model, device)
@@ -81,7 +85,20 @@ class Probes:
         finally:
             statistics.restore()
             set_random_states(model, random, device)
-        return results.to_json()
+        return results
+
+
+def keep_figures(results: Results, out: Path) -> None:
+    """Write the figures of a measurement into a run's folder, where every page of the run shows them; a full disk is a warning."""
+    from reprkit.reporting.writer import write_probe_figures
+
+    try:
+        write_probe_figures(out, results)
+    except OSError as error:
+        warnings.warn(
+            f"the figures of the probes were not written: {explain_os_error(error)}; training continues",
+            stacklevel=2,
+        )
 
 
 def _choose(data: Any, count: int, seed: int) -> Dataset:

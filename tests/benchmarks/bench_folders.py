@@ -22,9 +22,11 @@ Speeds are of the process's own time (user and system), so that other work on th
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import resource
+import statistics
 import tempfile
 import time
 import tracemalloc
@@ -61,7 +63,7 @@ def peak(call: Callable[[], Any]) -> tuple[float, float, Any]:
     return most / 1e6, size / 1e6, result
 
 
-def bench_listing(root: Path, count: int) -> None:
+def bench_listing(root: Path, count: int) -> dict[str, float]:
     """List ``count`` files."""
     from reprkit.data.folders import count_suffixes, find_files
 
@@ -85,16 +87,18 @@ def bench_listing(root: Path, count: int) -> None:
     for call in rows.values():
         call()  # warm
         break
+    found = {}
     for name, call in rows.items():
-        seconds = min(timed(call)[0] for _ in range(3))
+        found[name] = seconds = min(timed(call)[0] for _ in range(3))
         most, size, _ = peak(call)
         print(
             f"{name}: {count:,} files in {seconds:.2f} s; peak {most:.1f} MB, result {size:.1f} MB",
             flush=True,
         )
+    return found
 
 
-def bench_pictures(root: Path, count: int) -> None:
+def bench_pictures(root: Path, count: int) -> dict[str, float]:
     """Decode JPEG files."""
     from PIL import Image
     from torchvision.datasets import ImageFolder
@@ -143,14 +147,17 @@ def bench_pictures(root: Path, count: int) -> None:
     except ImportError:
         print("datasets is not installed")
     print(f"making the data set: {made:.2f} s, with the pictures in memory {kept_made:.2f} s")
+    found = {}
     for name, call in rows.items():
         seconds = [own_time(call) for _ in range(3)]
+        found[name] = count / statistics.median(seconds)
         print(
             f"{name}: {count / min(seconds):,.0f} pictures a second ({count / max(seconds):,.0f})", flush=True
         )
+    return found
 
 
-def bench_recordings(root: Path, count: int) -> None:
+def bench_recordings(root: Path, count: int) -> dict[str, float]:
     """Decode WAV files."""
     import soundfile
 
@@ -173,10 +180,13 @@ def bench_recordings(root: Path, count: int) -> None:
     }
     rows |= datasets_audio(root, data)
     print(f"making: audio {made:.2f} s, sound-folder {first:.2f} s, again from its cache {again:.2f} s")
+    found = {}
     for name, call in rows.items():
         seconds = [own_time(call) for _ in range(3)]
+        found[name] = seconds_of_sound / statistics.median(seconds)
         fastest, slowest = (seconds_of_sound / each for each in (min(seconds), max(seconds)))
         print(f"{name}: {fastest:,.0f} seconds of sound a second ({slowest:,.0f})", flush=True)
+    return found
 
 
 def datasets_audio(root: Path, data: Any) -> dict[str, Callable[[], Any]]:
@@ -205,12 +215,13 @@ def datasets_audio(root: Path, data: Any) -> dict[str, Callable[[], Any]]:
 
 
 def main() -> None:
-    """Print all figures."""
+    """Print all figures, write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--pictures", type=int, default=2_000)
     parser.add_argument("--recordings", type=int, default=200)
     parser.add_argument("--only", choices=["list", "pictures", "recordings"])
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/folders.json"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     import PIL
@@ -226,13 +237,16 @@ def main() -> None:
         "pictures": (bench_pictures, given.pictures),
         "recordings": (bench_recordings, given.recordings),
     }
+    rates = {}
     for name, (bench, count) in benches.items():
         if given.only in (None, name):
             with tempfile.TemporaryDirectory() as folder:
                 root = Path(folder) / "set"
                 if name != "recordings":
                     root.mkdir()
-                bench(root, count)
+                rates[name] = bench(root, count)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps({"torch": torch.__version__, "rates": rates}, indent=1) + "\n")
     print(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
 
 

@@ -21,13 +21,15 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import torch
 import torch.nn.functional as F
 
 from reprkit.kernels.ntxent import ntxent, ntxent_and_accuracy
 
 DIM, TEMPERATURE = 128, 0.5
-CASES = {"cpu": (256, 1024, 2048), "cuda": (1024, 8192, 32768)}
+COPIES = 5  # of the logits that a step of a peer holds at its peak
+CASES = {"cpu": (256, 512, 1024, 2048, 4096, 8192, 16384), "cuda": (1024, 8192, 32768)}
 WAYS = {
     "lightly": "lightly",
     "plain": "equation 1, autograd",
@@ -142,10 +144,13 @@ def memory(way, size, device, threads):
 
 
 def fits(way, size, device):
-    """Whether a step of this size fits into the device's memory."""
+    """Whether a step of this size fits into the device's memory; on the CPU by the 2N x 2N logits that a peer holds."""
+    if device == "cpu":
+        peer = way in ("lightly", "plain")
+        return not peer or 4 * COPIES * (2 * size) ** 2 < psutil.virtual_memory().available
     try:
         step(make(way), *views(size, device))
-    except torch.cuda.OutOfMemoryError:
+    except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return False
     return True
@@ -182,6 +187,7 @@ def main():
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--sizes", nargs="*", type=int, help="batches; all by default")
     parser.add_argument("--out", default="runs/bench/ntxent.json")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -190,11 +196,11 @@ def main():
         print(peak(args.peak[0], int(args.peak[1]), "cpu"))
         return
     ways, rows = peers(args.device), []
-    for size in CASES[args.device]:
+    for size in args.sizes or CASES[args.device]:
         here = [way for way in ways if fits(way, size, args.device)]
         value, gradient = same(here, size, args.device)
-        # Short steps are measured more often: their medians are the noisier ones.
-        figures = times(here, size, args.device, args.repeats * max(1, 2048 // size))
+        # Short steps are measured more often, long ones at least three times: medians of short ones are noisier.
+        figures = times(here, size, args.device, max(3, args.repeats * 2048 // size))
         megabytes = {way: memory(way, size, args.device, args.threads) for way in here}
         print(f"\nbatch {size}, D {DIM}: values within {value:.1e}, gradients within {gradient:.1e}")
         report(ways, figures, megabytes)

@@ -6,7 +6,8 @@ A step is forward, backward and the codebook's running means (ours: ``update()``
 does them in its forward, without revival, as by default).  The peer runs twice: as it comes (rotation trick), and with the
 plain straight-through gradient (``rotation_trick=False``), which is what ours computes.  Before any time is taken, indices,
 loss, gradient and the updated codes are compared with the latter.  Runs alternate; figures are medians in milliseconds, and
-the ratio is of medians.  Memory is the peak beyond what was there before the step: on the CPU the growth of the resident set
+the ratio is of medians.  A peer whose N x K distances do not fit into the free memory is left out, and the table says so.
+Memory is the peak beyond what was there before the step: on the CPU the growth of the resident set
 of a fresh process (``VmHWM`` after ``clear_refs``), on CUDA what the caching allocator counted.
 
 Needs `pip install vector-quantize-pytorch==1.32.0`; without it only our own figures are taken.
@@ -22,6 +23,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import torch
 
 from reprkit.latents.vq import VQ
@@ -29,9 +31,17 @@ from reprkit.types import Features
 
 DECAY = 0.99
 CASES = {
-    "cpu": ((8192, 64, 512), (8192, 256, 1024), (4096, 64, 8192)),
+    "cpu": (
+        (8192, 64, 512),
+        (8192, 256, 1024),
+        *(
+            (4096, 64, codes) for codes in (512, 2048, 8192, 32768, 65536)
+        ),  # how time and memory grow with the codebook
+        (65536, 256, 65536),
+    ),
     "cuda": ((65536, 256, 8192), (65536, 256, 65536)),
 }
+COPIES = 4  # of the N x K distances that a step of the peer holds at its peak (measured: 3 to 3.5)
 NAMES = {"default": "peer, rotation trick", "ste": "peer, straight-through", "ours": "reprkit"}
 
 
@@ -131,6 +141,11 @@ def wait(device):
         torch.cuda.synchronize()
 
 
+def fits(n, k, device):
+    """Whether a step of the peer fits into the memory that is free on the CPU; on a GPU it is tried."""
+    return device == "cuda" or 4 * COPIES * n * k < psutil.virtual_memory().available
+
+
 def timed(call, device):
     wait(device)
     begin, busy = time.perf_counter(), time.process_time()
@@ -150,12 +165,13 @@ def times(n, d, k, device, repeats, names):
         still.module.eval()
         calls[name, "train"] = lambda part=part: step(part, x, upstream)
         calls[name, "eval"] = lambda still=still: evaluate(still, x)
-    for call in list(calls.values()) * 2:
+    large = n * d * k > 2**38  # half a minute a step: nothing warms up, and two are measured
+    for call in list(calls.values()) * (0 if large else 2):
         call()
     taken = {key: [] for key in calls}
     gc.collect()
     gc.disable()  # as timeit does: a collection lands on whoever happens to run
-    for _ in range(repeats):
+    for _ in range(2 if large else repeats):
         for key, call in calls.items():
             taken[key].append(timed(call, device))
     gc.enable()
@@ -207,8 +223,10 @@ def case(n, d, k, args, present):
     names, lost = (list(NAMES) if present else ["ours"]), []
     for name in tuple(names[:-1]):
         try:
+            if not fits(n, k, args.device):
+                raise torch.OutOfMemoryError
             step(make(name, d, k, args.device), *data(n, d, k, args.device)[::2])
-        except torch.cuda.OutOfMemoryError:
+        except torch.OutOfMemoryError:
             names.remove(name)
             lost.append(name)
             torch.cuda.empty_cache()
@@ -247,6 +265,7 @@ def main():
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--cases", nargs="*", help="such as 8192x64x512; all by default")
     parser.add_argument("--out", default="runs/bench/vq.json")
     parser.add_argument("--peak", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -257,8 +276,10 @@ def main():
     present = importlib.util.find_spec("vector_quantize_pytorch") is not None
     if not present:
         print("the peer is missing (pip install vector-quantize-pytorch==1.32.0): our own figures only")
-    rows = []
-    for size in CASES[args.device]:
+    sizes, rows = CASES[args.device], []
+    if args.cases:
+        sizes = [tuple(map(int, each.split("x"))) for each in args.cases]
+    for size in sizes:
         rows.append(case(*size, args, present))
         show(rows[-1])
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU thread(s)"

@@ -24,7 +24,7 @@ def test_values_and_gradients_match_the_composed_operations():
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("used", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("used", [(0,), (1,), (2,), (3,), (0, 1), (1, 2), (0, 1, 2), (0, 3), (0, 1, 2, 3)])
 def test_gradients_of_any_part_alone(used):
     weights = torch.Generator().manual_seed(1)
     found = []

@@ -104,7 +104,7 @@ def test_what_is_measured_was_not_fitted_on_and_equals_evaluate(digits):
     assert (len(fitted), len(measured)) == (958, 480)  # of 1,438: two thirds and a third
     model = make(digits)
     expected = rk.evaluate(model, probes.data, "knn(k=1)", fit_on=probes.fit_on, examples=0)
-    assert probes.measure(model, torch.device("cpu")) == expected.to_json()
+    assert probes.measure(model, torch.device("cpu")).to_json() == expected.to_json()
     assert expected["knn"]["accuracy"] < 1.0
 
 
@@ -214,3 +214,38 @@ def test_what_cannot_be_measured_is_refused_before_the_first_step(options, error
     model = make(digits)
     with pytest.raises(error, match=said):
         next(iter(rk.loop(model, digits, **OPTIONS, **options)))
+
+
+def test_figures_of_the_last_measurement_are_on_every_page(digits, tmp_path):
+    train(digits, tmp_path / "run", "gaussian(dim=3)", probes=("layers(limit=60)", "units"))
+    pages = [rk.report(tmp_path / "run").read_text()]
+    model = make(digits, "gaussian(dim=3)")
+    pages.append(
+        rk.report(tmp_path / "run", rk.evaluate(model, digits, "rankme", progress=False)).read_text()
+    )
+    for page in pages:
+        assert "At the end of training" in page
+        assert (
+            page.count("Linear CKA between layers")
+            == page.count("Accuracy of a linear probe on each layer")
+            == 1
+        )
+    with_layers = rk.evaluate(model, digits, "layers(limit=60)", "units", fit_on=digits, progress=False)
+    page = rk.report(tmp_path / "run", with_layers).read_text()
+    assert "At the end of training" not in page, "the figures of the results are shown instead"
+
+
+def test_figures_that_cannot_be_written_are_a_warning(digits, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("reprkit.reporting.page_store.write_bytes", full)
+    with pytest.warns(UserWarning, match="figures of the probes were not written: no space left"):
+        train(digits, tmp_path / "run", "gaussian(dim=3)", probes=("layers(limit=60)",))
+
+
+def test_a_new_run_replaces_the_figures_of_the_probes(digits, tmp_path):
+    train(digits, tmp_path / "run", "gaussian(dim=3)", probes=("layers(limit=60)",))
+    assert (tmp_path / "run" / "probes.npz").is_file()
+    train(digits, tmp_path / "run", "gaussian(dim=3)", overwrite=True)
+    assert not (tmp_path / "run" / "probes.npz").exists()
