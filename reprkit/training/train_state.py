@@ -431,10 +431,12 @@ class TrainState:
             name for name, flag in zip(named, collectives.max_over_ranks(flags).tolist(), strict=True) if flag
         ]
 
-    def capture(self) -> dict[str, Any]:
+    def capture(self, *, whole: bool = True) -> dict[str, Any]:
         """Return all that must be saved to continue from ``position``: see ``snapshot.capture``."""
         self.engine.reshard()
-        return snapshot.capture(self.model, self.optimizers, self.ema, self.extras, self._before, self.device)
+        return snapshot.capture(
+            self.model, self.optimizers, self.ema, self.extras, self._before, self.device, whole=whole
+        )
 
     def restore(self, saved: Mapping[str, Any], position: int) -> None:
         """Restore a captured state.
