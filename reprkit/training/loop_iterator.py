@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -406,13 +406,15 @@ class Loop:
 
     # ------------------------------------------------------------------ used by saving
 
-    def check_finite(self, position: int) -> None:
-        """Stop if a value of the steps so far, or a weight, is not finite."""
+    def check_finite(self, position: int, *, buffers_only: bool = False) -> None:
+        """Stop if a value of the steps so far, a weight or a buffer is not finite."""
         self._monitor.non_finite = self._monitor.non_finite or self.train_state.value_monitor.check_pending()
         self._monitor.check(self._votes.exchange_now(self._monitor.alarm(), 0, 0)[0])
-        if self.writer.state_folder is None:
-            return
-        bad = self.train_state.non_finite_tensors()
+        if self.writer.state_folder is not None:
+            self.require_finite(self.train_state.non_finite_tensors(buffers_only=buffers_only), position)
+
+    def require_finite(self, bad: Sequence[str], position: int) -> None:
+        """Stop if weights or buffers have been found that are not finite."""
         if bad:
             origin = f"weights are no longer finite: {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
             self._monitor.fail(

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from reprkit.errors import TrainingError
 from reprkit.training.resume import state
-from reprkit.training.resume.background import BackgroundSaver, UnwrittenStateError
+from reprkit.training.resume.background import (
+    BackgroundSaver,
+    NonFiniteStateError,
+    UnwrittenStateError,
+    Written,
+)
 from reprkit.utils.atomic_files import remove_siblings
 
 if TYPE_CHECKING:
@@ -84,13 +89,13 @@ class Saving:
         """Wait for the state in flight, if there is one.
 
         Raises:
-            TrainingError: it could not be written, for another reason than the disk.
+            TrainingError: it could not be written, for another reason than the disk; or its weights are not finite.
         """
         loop = self._loop
         if self._background is None:
             return
         try:
-            written = self._background.finish()
+            written = self._finish()
         except UnwrittenStateError as error:
             self._warn(str(error))
             return
@@ -114,7 +119,8 @@ class Saving:
         self._asked = False
         began = time.perf_counter()
         self.settle()
-        loop.check_finite(position)
+        # The thread checks the weights that it writes.
+        loop.check_finite(position, buffers_only=self._background is not None)
         folder = writer.state_folder
         if folder is None:
             return
@@ -124,7 +130,7 @@ class Saving:
             captured = train_state.capture(whole=False)
             metadata = loop.describe_state() if first else {}
             self._background.start(position, metadata, captured, train_state.model)
-            if urgent and (written := self._background.finish()) is not None:
+            if urgent and (written := self._finish()) is not None:
                 saved = written.step
         elif first or train_state.engine.shards is not None:
             captured = train_state.capture()
@@ -138,6 +144,14 @@ class Saving:
         if loop.time_limit is not None:
             loop.time_limit.note_save(spent)
         self.begin()
+
+    def _finish(self) -> Written | None:
+        assert self._background is not None
+        try:
+            return self._background.finish()
+        except NonFiniteStateError as error:
+            self._loop.require_finite(error.names, error.step)
+            raise
 
     def _save_gathered(self, folder: Path, position: int, captured: dict[str, Any], *, urgent: bool) -> bool:
         loop = self._loop

@@ -419,10 +419,10 @@ class TrainState:
             finally:
                 self.engine.reshard()
 
-    def non_finite_tensors(self) -> list[str]:
+    def non_finite_tensors(self, *, buffers_only: bool = False) -> list[str]:
         """Return names of non-finite weights and buffers; with sharded weights all ranks must call it, with equal results."""
         self.engine.reshard()
-        named = state.tensors_of(self.model)
+        named = dict(self.model.named_buffers()) if buffers_only else state.tensors_of(self.model)
         bad = non_finite.non_finite_names(named.items())
         if self.engine.shards is None:
             return bad

@@ -85,7 +85,7 @@ def measured(
         since, busy = 0, []
         dist.barrier()
         began = time.perf_counter()
-        train_state.non_finite_tensors()  # as the loop does before each save
+        train_state.non_finite_tensors(buffers_only=way != WAYS[0])  # as the loop does before each save
         if way == "gathered":
             captured = train_state.capture() if rank == 0 or strategy == "fsdp" else {}
             if rank == 0:

@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +32,19 @@ _TIMEOUT = timedelta(hours=6)
 
 class UnwrittenStateError(TrainingError):
     """A state could not be written to the disk."""
+
+
+class NonFiniteStateError(TrainingError):
+    """Weights of a state are not finite, so it was not saved.
+
+    Args:
+        step: of the state.
+        names: of the weights.
+    """
+
+    def __init__(self, step: int, names: Sequence[str]) -> None:
+        super().__init__(f"weights are not finite at step {step}: {', '.join(names)}")
+        self.step, self.names = step, list(names)
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,7 @@ class BackgroundSaver:
 
         Raises:
             UnwrittenStateError: a rank could not write to the disk; older states are untouched.
+            NonFiniteStateError: weights are not finite.
             TrainingError: it failed in another way, such as by the end of another rank.
         """
         future, self._future = self._future, None
@@ -150,8 +164,12 @@ class BackgroundSaver:
         error = future.exception()
         if error is None:
             return Written(self._step, (self._ended or [time.perf_counter()])[0] - self._began)
+        from reprkit.training.resume import part_files
+
         path = state.state_path(self._folder, self._step)
         cause = _first_cause(error)
+        if isinstance(cause, part_files.NonFiniteStateError):
+            raise NonFiniteStateError(self._step, cause.args) from None
         if isinstance(cause, OSError):
             raise UnwrittenStateError(state.unwritten(path, cause)) from error
         reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:300]}"

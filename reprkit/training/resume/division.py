@@ -18,6 +18,7 @@ from reprkit.utils.sharded_tensors import is_sharded, local_shard
 
 # A divided tensor's entry in the rest of the state: its name in the parts, and the parameter whose shape and sharding it has.
 KEY, OF = "in parts", "of"
+WEIGHT = "model/"  # begins the names of the model's own tensors in the parts
 DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -135,7 +136,7 @@ def _copy_of_places(state: Mapping[str, Any]) -> dict[str, Any]:
 def _places(state: Mapping[str, Any], trained: Sequence[str]) -> Iterator[tuple[Any, Any, str, str | None]]:
     """Iterate over the places of tensors that may be divided: container, index in it, name, and name of the parameter."""
     for name in state["model"]["tensors"]:
-        yield state["model"]["tensors"], name, f"model/{name}", name
+        yield state["model"]["tensors"], name, f"{WEIGHT}{name}", name
     for turn, saved in state["optimisers"].items():
         names = saved.get("names", ())
         for index, entries in saved["state"].items():

@@ -49,7 +49,7 @@ from torch.futures import Future
 
 from reprkit.checkpoints.reader import StoredTensor, read_header
 from reprkit.training.resume.division import DTYPES
-from reprkit.training.resume.staging import StagedChunk
+from reprkit.training.resume.staging import StagedChunk, non_finite_weights
 from reprkit.utils.json_shape import Each, Items, Needed, check_shape
 from reprkit.utils.sharded_tensors import is_sharded
 from reprkit.utils.untrusted_json import parse_json
@@ -72,6 +72,10 @@ class Part(NamedTuple):
     name: str
     bytes: int
     sha256: str
+
+
+class NonFiniteStateError(Exception):
+    """Weights of a state are not finite, so it is not saved; the arguments are their names."""
 
 
 class PartPlanner(DefaultSavePlanner):
@@ -139,11 +143,14 @@ class PartWriter(StorageWriter):
         ]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
-        """Write this rank's file to the disk."""
+        """Write this rank's file to the disk, unless a weight in it is not finite."""
         name, number = plan.storage_data
         self.fresh = self._folder / name
         self.fresh.mkdir(exist_ok=True)  # on a shared disk another machine's folder may not be visible yet
         chunks = [self._staged[item.index.fqn] for item in plan.items]
+        bad = non_finite_weights(chunks, self._buffer)
+        if bad:
+            raise NonFiniteStateError(*bad)
         part = write_part(self.fresh / part_name(number), chunks, self._buffer)
         result: Future[list[WriteResult]] = Future()
         result.set_result([WriteResult(MetadataIndex(part.name), part.bytes, part)])
