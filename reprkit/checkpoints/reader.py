@@ -37,11 +37,12 @@ _BITS = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One entry of the weights' header."""
+    """One entry of the weights' header; ``start``: its first byte in the file."""
 
     dtype: str
     shape: tuple[int, ...]
     bytes: int
+    start: int = field(default=0, compare=False)
 
     @property
     def real(self) -> bool:
@@ -205,24 +206,22 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
         raise CheckpointError(
             f"{path} cannot be read: its header holds no tensors, or metadata other than texts"
         )
-    starts: dict[str, int] = {}
-    tensors: dict[str, StoredTensor] = {}
-    for name, entry in entries.items():
-        tensors[name], starts[name] = _read_entry(entry, f"{path} cannot be read: tensor {name[:80]!a}")
-    end = 0
-    for name in sorted(tensors, key=lambda name: (starts[name], tensors[name].bytes)):
-        if starts[name] != end:
+    tensors = {
+        name: _read_entry(entry, 8 + length, f"{path} cannot be read: tensor {name[:80]!a}")
+        for name, entry in entries.items()
+    }
+    end = 8 + length
+    for tensor in sorted(tensors.values(), key=lambda tensor: (tensor.start, tensor.bytes)):
+        if tensor.start != end:
             raise CheckpointError(f"{path} is damaged: its tensors overlap, or leave gaps")
-        end += tensors[name].bytes
-    if size != 8 + length + end:
-        raise CheckpointError(
-            f"{path} is damaged: it has {size} bytes and its header describes {8 + length + end}"
-        )
+        end += tensor.bytes
+    if size != end:
+        raise CheckpointError(f"{path} is damaged: it has {size} bytes and its header describes {end}")
     return tensors, metadata
 
 
-def _read_entry(entry: Any, where: str) -> tuple[StoredTensor, int]:
-    """Return a tensor of the header and its first byte; its bytes are those of its shape."""
+def _read_entry(entry: Any, data: int, where: str) -> StoredTensor:
+    """Return a tensor of the header; its bytes are those of its shape.  ``data``: the first byte after the header."""
     record = entry if isinstance(entry, dict) else {}
     dtype, shape, offsets = (record.get(key) for key in ("dtype", "shape", "data_offsets"))
     if not isinstance(dtype, str) or dtype not in _BITS:
@@ -231,10 +230,10 @@ def _read_entry(entry: Any, where: str) -> tuple[StoredTensor, int]:
         raise CheckpointError(f"{where} has no shape")
     if not isinstance(offsets, list) or [type(offset) for offset in offsets] != [int, int]:
         raise CheckpointError(f"{where} has no data_offsets")
-    stored = StoredTensor(dtype, tuple(shape), offsets[1] - offsets[0])
+    stored = StoredTensor(dtype, tuple(shape), offsets[1] - offsets[0], data + offsets[0])
     if stored.elements * _BITS[dtype] != 8 * stored.bytes or offsets[0] < 0:
         raise CheckpointError(f"{where} has {stored.bytes} bytes, which is not the size of its shape {shape}")
-    return stored, offsets[0]
+    return stored
 
 
 def _read_parts(folder_path: Path, manifest: Mapping[str, Any]) -> list[NamedPart]:

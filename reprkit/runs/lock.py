@@ -74,6 +74,11 @@ class RunLock:
             del _held[self._key]
             os.close(held.handle)
 
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the lock; False where the file system has no locks."""
+        return self._key in _held
+
     def __del__(self) -> None:
         self.release()
 

@@ -86,6 +86,11 @@ class RunWriter:
         record = {} if self.out is None else read_record(self.out)
         return record.get("stages", {}).get(self.name, {})
 
+    @property
+    def owned(self) -> bool:
+        """Whether this process holds the lock of the run's folder; False also where the file system has none."""
+        return self._lock is not None and self._lock.held
+
     def lock(self) -> None:
         """Make this process the owner of the run; nothing in its folder is read for resuming, or changed, before.
 
@@ -306,22 +311,34 @@ class RunWriter:
         step: int,
         status: str,
         *,
-        saved: bool = False,
+        saved: int | None = None,
         error: str | None = None,
         force: bool = False,
         failure: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the current step and status to the record, at most every 5 seconds unless forced or important."""
+        """Write the current step and status to the record, at most every 5 seconds unless forced or important.
+
+        Args:
+            step: number of completed steps.
+            status: "running", "finished", "failed" or "stopped".
+            saved: the step of a state that was saved.
+            error: what ended the run.
+            force: write in any case.
+            failure: details of a failure.
+        """
         if not self.open:
             return
         moment = time.monotonic()
-        if not (force or saved or error or status != "running") and moment - self._last_update < 5:
+        if (
+            not (force or saved is not None or error or status != "running")
+            and moment - self._last_update < 5
+        ):
             return
         self._last_update = moment
         stage = self._record["stages"][self.name]
         stage.update(status=status, step=step, seconds=round(self.seconds, 3), waiting=self.waiting)
-        if saved:
-            stage["saved"] = step
+        if saved is not None:
+            stage["saved"] = saved
         self._record.update(
             status=status,
             **({} if status == "running" else {"ended": now()}),

@@ -52,9 +52,13 @@ class EMA:
             with torch.no_grad():
                 _copy_values(self._weights, before)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the average for the saved state; sharded weights are whole on rank 0, and all ranks must call it."""
-        return {"steps": self.steps, "average": [gather(average).clone() for average in self._average]}
+    def state_dict(self, *, whole: bool = True) -> dict[str, Any]:
+        """Return the average for the saved state; sharded weights are whole on rank 0, and all ranks must call it.
+
+        ``whole=False`` returns the tensors themselves, sharded as they are; they change at the next update.
+        """
+        average = [gather(each).clone() if whole else each for each in self._average]
+        return {"steps": self.steps, "average": average}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

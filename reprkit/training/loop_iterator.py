@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -31,6 +31,7 @@ from reprkit.training.probes import POINTS, Probes, keep_figures
 from reprkit.training.rank_failures import describe
 from reprkit.training.rank_vote import RankVote
 from reprkit.training.resume import state
+from reprkit.training.saving import Saving
 from reprkit.training.step import Step
 from reprkit.training.stopping import TIME_IS_UP, Signals, stop_process
 from reprkit.training.time_limit import TimeLimit, parse_duration
@@ -59,12 +60,12 @@ class Loop:
         self.writer = RunWriter(options.folder, stage=options.stage)
         self._train_state: TrainState | None = None
         self._used = False
-        self._logged = -1
+        self._logged, self._start = -1, 0
         self._log_every = default_log_every(options.steps) if options.log_every is None else options.log_every
-        self._monitor = Monitor(self)
+        self._monitor, self._saving = Monitor(self), Saving(self)
         self._best: BestModel | None = None
         self._probes: Probes | None = None
-        self._time_limit: TimeLimit | None = None
+        self.time_limit: TimeLimit | None = None
         self._line: dict[str, Any] = {}  # the last one that was logged
         self._fingerprint: dict[str, Any] = {}
         self._facts: dict[str, Any] = {}
@@ -146,6 +147,7 @@ class Loop:
         writer.writes = writer.writes and train_state.engine.rank == 0
         signals, finished = Signals(), False
         self._votes = RankVote(flags=3)
+        self._saving.open()
         shown = options.progress if train_state.engine.rank == 0 else False
         self._bar = ProgressBar(self._title(), options.steps, show=shown)
         try:
@@ -158,6 +160,7 @@ class Loop:
                     self._best.finish()
             finished = True
         except Exception as error:
+            self._saving.wait()
             cause = train_state.failures.explain(error)
             if cause is not None:
                 raise cause from error
@@ -165,6 +168,7 @@ class Loop:
             train_state.failures.publish(error)
             raise
         except GeneratorExit:
+            self._saving.wait()
             train_state.failures.leave(train_state.position)
             raise
         finally:
@@ -174,6 +178,7 @@ class Loop:
             writer.close(train_state.position, "finished" if finished else "stopped")
             self._bar.close(train_state.position if finished else None)
             self._votes.close()
+            self._saving.close()
             train_state.close(finished=finished)
             self._train_state = None
             process.restore()
@@ -191,11 +196,17 @@ class Loop:
         """Start or resume the run; return the first step."""
         options, train_state, writer = self.options, self.train_state, self.writer
         folder = writer.state_folder
-        self._on_rank_0(writer.lock)
+        self._on_rank_0(self._own_folder)
         self._facts = facts = self._describe()
         metadata: dict[str, Any] | None = None
         if options.resume and folder is not None:
-            metadata, _ = state.load_newest(folder, self._restore) or (None, None)
+            together = state.Ranks(
+                train_state.engine.rank,
+                train_state.engine.ranks,
+                dict(self.model.named_parameters()),
+                self._agree,
+            )
+            metadata, _ = state.load_newest(folder, self._restore, together) or (None, None)
         self._check_same_start(0 if metadata is None else metadata["step"])
         self._check_finite_weights()  # before an earlier run is moved aside
         if metadata is None:
@@ -229,6 +240,11 @@ class Loop:
         train_state.engine.start_tracking(options.trackers, options.folder, facts)
         self._bar.begin(start)
         return start
+
+    def _own_folder(self) -> None:
+        self.writer.lock()
+        if self.writer.writes and self.writer.owned:
+            self._saving.remove_leftovers()
 
     def _on_rank_0(self, action: Callable[[], None]) -> None:
         """Do what only rank 0 can do or check in the run's folder; all ranks fail if it fails there."""
@@ -290,18 +306,24 @@ class Loop:
 
     def _check_same_start(self, start: int) -> None:
         """Check that all ranks start from the same step."""
-        last, first, _ = self._votes.exchange_now(start, monitor.LAST - start, 0)
+        self._agree(start, False)
+
+    def _agree(self, step: int, damaged: bool) -> bool:
+        """Return whether the state of a step is damaged on any rank; all must have found the same step."""
+        last, first, found = self._votes.exchange_now(step, monitor.LAST - step, int(damaged))
         if last != monitor.LAST - first:
             raise TrainingError(
-                f"this process finds the state of step {start} in {self.options.out}, but another process finds another step: "
+                f"this process finds the state of step {step} in {self.options.out}, but another process finds another step: "
                 "out= must be a folder that all machines share"
             )
+        return bool(found)
 
     def _run_steps(self, start: int, signals: Signals) -> Iterator[Step]:
         options, train_state = self.options, self.train_state
-        self._next_save = time.monotonic() + (options.save_every or float("inf"))
+        self._start = start
+        self._saving.begin()
         if options.time_limit is not None:
-            self._time_limit = TimeLimit(parse_duration(options.time_limit))
+            self.time_limit = TimeLimit(parse_duration(options.time_limit))
         model = ModelProxy(train_state)
         pin = train_state.device.type == "cuda"
         batches = loader(self.data, train_state.order, start, options.workers, stop=options.steps, pin=pin)
@@ -319,7 +341,7 @@ class Loop:
                 batch = next(batches)
                 extra = {name: next(each) for name, each in further.items()}
             except Exception as error:
-                self._save_completed(index, error)
+                self._saving.save_completed(index, self._monitor.saved, error)
                 raise
             self.writer.waited["data"] += time.perf_counter() - began
             for piece in train_state.split_batch(batch):
@@ -335,7 +357,7 @@ class Loop:
                     last_piece=last_piece,
                 )
             self._after_step(index, last, signals)
-        self._save(options.steps, urgent=True)
+        self._saving.save(options.steps, urgent=True)
 
     def _measure_probes(self, position: int, *, last: bool = False) -> dict[str, Any] | None:
         """Return the metrics of the probes, if they are due after ``position`` steps."""
@@ -353,21 +375,6 @@ class Loop:
             keep_figures(measured, self.writer.out)
         return measured.to_json()
 
-    def _save_completed(self, position: int, error: Exception) -> None:
-        """Save the steps that are done, when the next batch cannot be loaded; ranks, of which one fails, keep their last state."""
-        if (
-            self.writer.state_folder is None
-            or self.train_state.engine.ranks > 1
-            or position <= self._monitor.saved
-        ):
-            return
-        try:
-            self._save(position, urgent=True)
-        except TrainingError as failed:
-            error.add_note(f"  and the {position} steps that are done could not be saved: {failed}")
-        else:
-            error.add_note(f"  the state of step {position} is saved: resume=True continues from there")
-
     def _after_step(self, index: int, last: bool, signals: Signals) -> None:
         """Log, check, and save or stop if due, after the body has finished a step."""
         options, train_state = self.options, self.train_state
@@ -384,62 +391,54 @@ class Loop:
         if last or (index + 1) % monitor.LOOK_EVERY == 0:
             self._monitor.run_diagnostics(index)
         self._bar.advance(index + 1)
-        due = train_state.engine.rank == 0 and options.out is not None and time.monotonic() >= self._next_save
+        if index == self._start:
+            self._saving.reserve()
         vote = self._votes.exchange_now if last else self._votes.exchange
         stopping = signals.received
-        if self._time_limit is not None and self._time_limit.is_due() and not last:
+        if self.time_limit is not None and self.time_limit.is_due() and not last:
             stopping = stopping or TIME_IS_UP
-        alarm, stop, save = vote(self._monitor.alarm(), stopping, int(due))
+        alarm, stop, save = vote(self._monitor.alarm(), stopping, self._saving.vote())
         self._monitor.check(alarm)
         if stop:
-            self._save(index + 1, urgent=True)
+            self._saving.save(index + 1, urgent=True)
             self.writer.close(index + 1, "stopped")
             stop_process(stop, index + 1, options.steps, say=train_state.engine.rank == 0)
-        if save:
-            self._save(index + 1)
+        if not last:  # the last state is saved, and waited for, after the loop
+            self._saving.follow(save, index + 1)
 
-    def _save(self, position: int, *, urgent: bool = False) -> None:
-        """Save the state, after checking that all values are finite."""
-        options, train_state, writer = self.options, self.train_state, self.writer
-        began = time.perf_counter()
-        self._monitor.non_finite = self._monitor.non_finite or train_state.value_monitor.check_pending()
+    # ------------------------------------------------------------------ used by saving
+
+    def check_finite(self, position: int, *, buffers_only: bool = False) -> None:
+        """Stop if a value of the steps so far, a weight or a buffer is not finite."""
+        self._monitor.non_finite = self._monitor.non_finite or self.train_state.value_monitor.check_pending()
         self._monitor.check(self._votes.exchange_now(self._monitor.alarm(), 0, 0)[0])
-        folder = writer.state_folder
-        if folder is None:
-            return
-        bad = train_state.non_finite_tensors()
+        if self.writer.state_folder is not None:
+            self.require_finite(self.train_state.non_finite_tensors(buffers_only=buffers_only), position)
+
+    def require_finite(self, bad: Sequence[str], position: int) -> None:
+        """Stop if weights or buffers have been found that are not finite."""
         if bad:
             origin = f"weights are no longer finite: {', '.join(bad[:4])}{' ...' if len(bad) > 4 else ''}"
             self._monitor.fail(
                 non_finite.NonFinite(position - 1, float("nan"), what="gradient", origin=origin)
             )
-        captured = (
-            train_state.capture()
-            if train_state.engine.rank == 0 or train_state.engine.shards is not None
-            else {}
-        )
-        if train_state.engine.rank == 0:
-            try:
-                metadata = {
-                    "seconds": round(writer.seconds, 3),
-                    "waited": writer.waited,
-                    "metrics_size": writer.size(),
-                    "options": self._facts,
-                    "watch": self._monitor.state_dict(),
-                    **({"best": self._best.current} if self._best is not None and self._best.current else {}),
-                }
-                state.save(folder, position, metadata, captured, keep=options.keep)
-            except TrainingError as error:
-                if urgent:
-                    raise
-                warnings.warn(f"{error}; training continues", stacklevel=5)
-            else:
-                self._monitor.saved = position
-                writer.waited["saves"] += time.perf_counter() - began
-                writer.update(position, "running", saved=True)
-        if self._time_limit is not None:
-            self._time_limit.note_save(time.perf_counter() - began)
-        self._next_save = time.monotonic() + (options.save_every or float("inf"))
+
+    def describe_state(self) -> dict[str, Any]:
+        """Return what is saved besides the train state, as plain JSON."""
+        best = self._best.current if self._best is not None else None
+        return {
+            "seconds": round(self.writer.seconds, 3),
+            "waited": self.writer.waited,
+            "metrics_size": self.writer.size(),
+            "options": self._facts,
+            "watch": self._monitor.state_dict(),
+            **({"best": best} if best else {}),
+        }
+
+    def note_saved(self, step: int) -> None:
+        """Note that the state of a step is on the disk; on rank 0."""
+        self._monitor.saved = step
+        self.writer.update(max(step, self.writer.position), "running", saved=step)
 
 
 def _renamed_arguments(model: Model) -> dict[str, str]:

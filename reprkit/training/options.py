@@ -264,6 +264,17 @@ class Options:
         flag=str,
     )
     keep: Count = option("saved states to keep", default=1, flag=int)
+    saving: Literal["gathered", "sharded"] = option(
+        "how states are saved: gathered, process 0 writes one file while all wait; sharded, each process writes its part while "
+        "training goes on",
+        default="gathered",
+        more=(
+            "Sharded is for large models, also in one process: a step waits only until its tensors are copied to host memory, "
+            "which must hold them beside the run.  The next save starts once the one before is written.  Either form resumes "
+            "under any strategy and number of processes."
+        ),
+        flag=str,
+    )
     best: str | None = option(
         "save the best model by a logged metric: 'min reconstruction.error', 'max knn.accuracy'",
         default=None,

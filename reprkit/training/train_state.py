@@ -419,10 +419,10 @@ class TrainState:
             finally:
                 self.engine.reshard()
 
-    def non_finite_tensors(self) -> list[str]:
+    def non_finite_tensors(self, *, buffers_only: bool = False) -> list[str]:
         """Return names of non-finite weights and buffers; with sharded weights all ranks must call it, with equal results."""
         self.engine.reshard()
-        named = state.tensors_of(self.model)
+        named = dict(self.model.named_buffers()) if buffers_only else state.tensors_of(self.model)
         bad = non_finite.non_finite_names(named.items())
         if self.engine.shards is None:
             return bad
@@ -431,10 +431,12 @@ class TrainState:
             name for name, flag in zip(named, collectives.max_over_ranks(flags).tolist(), strict=True) if flag
         ]
 
-    def capture(self) -> dict[str, Any]:
+    def capture(self, *, whole: bool = True) -> dict[str, Any]:
         """Return all that must be saved to continue from ``position``: see ``snapshot.capture``."""
         self.engine.reshard()
-        return snapshot.capture(self.model, self.optimizers, self.ema, self.extras, self._before, self.device)
+        return snapshot.capture(
+            self.model, self.optimizers, self.ema, self.extras, self._before, self.device, whole=whole
+        )
 
     def restore(self, saved: Mapping[str, Any], position: int) -> None:
         """Restore a captured state.

@@ -34,21 +34,56 @@ def replace_folder(folder: str | Path, own_files: Collection[str] = ()) -> Itera
     Raises:
         OSError: it cannot be written; the existing folder is unchanged.
     """
-    target = recover_folder(folder)
-    target = target.resolve() if target.is_symlink() else target.absolute()
+    fresh = create_sibling(folder)
+    try:
+        yield fresh
+        target = _real(folder)
+        for existing in target.iterdir() if target.exists() else ():
+            if existing.name not in own_files and not (fresh / existing.name).exists():
+                _copy(existing, fresh / existing.name)
+        put_in_place(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)  # half-written, or the old one after the exchange
+
+
+def create_sibling(folder: str | Path) -> Path:
+    """Create a temporary folder beside ``folder``, to be filled and passed to ``put_in_place``.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    target = _real(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(target)
     fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
     fresh.mkdir()
-    try:
-        yield fresh
-        for existing in target.iterdir() if target.exists() else ():
-            if existing.name not in own_files and not (fresh / existing.name).exists():
-                _copy(existing, fresh / existing.name)
-        flush(fresh)
-        _swap(fresh, target)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)  # half-written, or the old one after the exchange
+    return fresh
+
+
+def put_in_place(fresh: Path, folder: str | Path) -> None:
+    """Flush a temporary folder to the disk, and replace ``folder`` by it; the old one then has the temporary name, or is gone.
+
+    Raises:
+        OSError: it cannot be flushed or renamed; the existing folder is unchanged.
+    """
+    flush(fresh)
+    _swap(fresh, _real(folder))
+
+
+def remove_siblings(parent: Path, pattern: str) -> None:
+    """Remove the temporary folders of processes that were killed; only where no other process can be writing one.
+
+    Args:
+        parent: the folder in which they are.
+        pattern: of the names of the folders that they were to replace, such as ``step-*``.
+    """
+    for leftover in parent.glob(f".{pattern}.*.new"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _real(folder: str | Path) -> Path:
+    target = recover_folder(folder)
+    return target.resolve() if target.is_symlink() else target.absolute()
 
 
 def recover_folder(folder: str | Path) -> Path:

@@ -27,8 +27,11 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def shard_like(whole: Tensor, like: Tensor) -> Tensor:
-    """Shard a whole tensor, which every process has, as ``like`` is sharded; without communication."""
-    if not is_sharded(like):
+    """Shard a whole tensor, which every process has, as ``like`` is sharded; without communication.
+
+    A tensor that is sharded already is returned as is.
+    """
+    if not is_sharded(like) or is_sharded(whole):
         return whole
     from torch.distributed.tensor import DTensor, distribute_tensor
 

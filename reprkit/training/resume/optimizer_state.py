@@ -16,11 +16,17 @@ from reprkit.training.resume import optimizer_check
 from reprkit.utils.sharded_tensors import gather, is_sharded, shard_like
 
 
-def capture(optimizer: Optimizer, model: nn.Module) -> dict[str, Any]:
-    """Return ``state_dict()`` with whole tensors (on rank 0) and weight names; all ranks must call it if any is sharded."""
+def capture(optimizer: Optimizer, model: nn.Module, *, whole: bool = True) -> dict[str, Any]:
+    """Return ``state_dict()`` with weight names, and with whole tensors on rank 0, unless ``whole`` is False.
+
+    All ranks must call it if any tensor is sharded and is to be whole.
+    """
     saved = optimizer.state_dict()
     state = {
-        index: {key: gather(value) if isinstance(value, Tensor) else value for key, value in entries.items()}
+        index: {
+            key: gather(value) if whole and isinstance(value, Tensor) else value
+            for key, value in entries.items()
+        }
         for index, entries in saved["state"].items()
     }
     return {**saved, "state": state, "names": _names(optimizer, model)}

@@ -13,6 +13,7 @@ from reprkit.errors import TrainingError
 from reprkit.models.model import Model
 from reprkit.training.ema import EMA
 from reprkit.training.resume import optimizer_state, state
+from reprkit.utils.sharded_tensors import is_sharded
 
 
 def capture(
@@ -22,10 +23,13 @@ def capture(
     extras: Mapping[str, Any],
     initial_scalars: Mapping[str, state.Scalars],
     device: torch.device,
+    *,
+    whole: bool = True,
 ) -> dict[str, Any]:
     """Return all that must be saved to continue as if the run had not been interrupted.
 
-    With sharded weights (``strategy="fsdp"``) all ranks must call it, and rank 0 gets the state.
+    With sharded weights (``strategy="fsdp"``) all ranks must call it, and rank 0 gets the state.  ``whole=False`` gathers
+    nothing: sharded tensors stay sharded, and all tensors are the run's own, which change at the next step.
 
     Args:
         model: the model being trained.
@@ -34,13 +38,15 @@ def capture(
         extras: other objects with a state.
         initial_scalars: the plain numbers of "model" and of each extra at the start.
         device: the device whose random state is captured.
+        whole: gather sharded tensors.
     """
     return {
-        "model": state.capture(model, initial_scalars["model"]),
+        "model": state.capture(model, initial_scalars["model"], whole=whole),
         "optimisers": {
-            turn: optimizer_state.capture(optimizer, model) for turn, optimizer in optimizers.items()
+            turn: optimizer_state.capture(optimizer, model, whole=whole)
+            for turn, optimizer in optimizers.items()
         },
-        "average": None if ema is None else ema.state_dict(),
+        "average": None if ema is None else ema.state_dict(whole=whole),
         "extras": {
             name: state.capture(extra, initial_scalars[name])
             if isinstance(extra, nn.Module)
@@ -97,6 +103,8 @@ def check_tensors(saved: Any) -> None:
         inner: list[Any] = []
         for value in level:
             if isinstance(value, Tensor):
+                if is_sharded(value):  # allocated here, and read into
+                    continue
                 if value.layout != torch.strided or value.device.type != "cpu":
                     raise ValueError("a tensor in it is sparse or without values")
                 if value.numel() * value.element_size() > value.untyped_storage().nbytes():

@@ -4,6 +4,8 @@
 
     OUT/state/step-000001200/state.json     position, seed, size of the metrics, ..., and the digest of both files
     OUT/state/step-000001200/tensors.pt     tensors and numbers only (read with weights_only=True: no code is run)
+
+A sharded state has a file a rank besides, see ``part_files.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import random
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +27,17 @@ from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
 from reprkit.runs.record_check import BEST
+from reprkit.training.resume import division
 from reprkit.utils.added_state import added_state
-from reprkit.utils.atomic_files import explain_os_error, recover_folder, replace_folder
+from reprkit.utils.atomic_files import explain_os_error, put_in_place, recover_folder, replace_folder
 from reprkit.utils.json_shape import Each, Either, Items, Needed, check_shape
 from reprkit.utils.sharded_tensors import gather, shard_like
 from reprkit.utils.untrusted_json import read_json
 
-FORMAT = 1
+FORMAT, SHARDED_FORMAT = 1, 2  # of a gathered state, and of a sharded one
 _PLAIN = bool | int | float | str
 _META, _TENSORS, _DIGEST = "state.json", "tensors.pt", "sha256"
+FIRST_PART = "part-00000.safetensors"  # of a sharded state
 _NORM_MONITOR = {
     "norms": Needed(Items(Needed(float))),
     "limit": float,
@@ -51,6 +56,7 @@ _METADATA = {
         "ranks": Each(Needed(Items(Needed(object), length=2))),
     },
     "best": BEST,
+    "parts": Items(Needed({"name": Needed(str), "bytes": Needed(int), "sha256": Needed(str)})),
 }
 _STATE = Needed(
     {
@@ -145,10 +151,16 @@ def generators_of(module: nn.Module) -> dict[str, torch.Generator]:
     }
 
 
-def capture(module: nn.Module, before: Scalars) -> dict[str, Any]:
-    """Return a module's whole state; ``before``: its ``scalars_of`` at the start.  Rank 0 gets sharded tensors whole."""
+def capture(module: nn.Module, before: Scalars, *, whole: bool = True) -> dict[str, Any]:
+    """Return a module's whole state.
+
+    Args:
+        module: the module.
+        before: its ``scalars_of`` at the start.
+        whole: gather sharded tensors on rank 0, for which all ranks must call it; otherwise they stay sharded.
+    """
     return {
-        "tensors": {name: gather(tensor) for name, tensor in tensors_of(module).items()},
+        "tensors": {name: gather(tensor) if whole else tensor for name, tensor in tensors_of(module).items()},
         "scalars": changed_scalars(scalars_of(module), before),
         "generators": {name: generator.get_state() for name, generator in generators_of(module).items()},
     }
@@ -217,26 +229,64 @@ def _is_alike(before: Any, value: Any) -> bool:
 def save(
     folder: Path, step: int, metadata: Mapping[str, Any], state: Mapping[str, Any], keep: int = 1
 ) -> Path:
-    """Write a state and its digest atomically, then remove all but the newest ``keep``.
+    """Write a gathered state and its digest atomically, then remove all but the newest ``keep``.
 
     Raises:
         TrainingError: it cannot be written; the older states are unchanged.
     """
-    path = folder / f"step-{step:09d}"
-    record = {"format": FORMAT, "step": step, **metadata}
+    path = state_path(folder, step)
     try:
         with replace_folder(path) as fresh:
             torch.save(dict(state), fresh / _TENSORS)
-            record[_DIGEST] = _digest(record, fresh / _TENSORS)
-            (fresh / _META).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            write_metadata(fresh, {"format": FORMAT, "step": step, **metadata})
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        raise TrainingError(
-            f"cannot save the state at step {step} to {path}: {explain_os_error(error)}; older states are untouched"
-        ) from error
-    for old in list_saved(folder)[keep:]:
+        raise TrainingError(unwritten(path, error)) from error
+    remove_older(path, keep)
+    return path
+
+
+def save_rest(fresh: Path, step: int, metadata: Mapping[str, Any], rest: bytes, keep: int) -> None:
+    """Complete a sharded state: write what is not in the parts, make it visible, then remove all but the newest ``keep``.
+
+    Args:
+        fresh: the temporary folder, with the parts.
+        step: of the state.
+        metadata: with the parts.
+        rest: the state without the divided tensors, as ``tensors.pt`` holds it.
+        keep: number of states.
+
+    Raises:
+        OSError: it cannot be written; the older states are unchanged.
+    """
+    path = state_path(fresh.parent, step)
+    (fresh / _TENSORS).write_bytes(rest)
+    write_metadata(fresh, {"format": SHARDED_FORMAT, "step": step, **metadata})
+    put_in_place(fresh, path)
+    shutil.rmtree(fresh, ignore_errors=True)  # the state of the same step that it replaced
+    remove_older(path, keep)
+
+
+def state_path(folder: Path, step: int) -> Path:
+    """Return the folder of a state."""
+    return folder / f"step-{step:09d}"
+
+
+def unwritten(path: Path, error: BaseException) -> str:
+    """Return the message of a state that cannot be written."""
+    return f"cannot save the state at step {int(path.name[5:])} to {path}: {explain_os_error(error)}; older states are untouched"
+
+
+def write_metadata(fresh: Path, record: dict[str, Any]) -> None:
+    """Write a state's metadata, with the digest of itself and of the tensors beside it."""
+    record = {**record, _DIGEST: _digest(record, fresh / _TENSORS)}
+    (fresh / _META).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def remove_older(path: Path, keep: int) -> None:
+    """Remove all but the newest ``keep`` states, and never this one."""
+    for old in list_saved(path.parent)[keep:]:
         if old != path:
             shutil.rmtree(old, ignore_errors=True)
-    return path
 
 
 def list_saved(folder: Path) -> list[Path]:
@@ -251,14 +301,51 @@ def list_saved(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: path.name, reverse=True)
 
 
+class DamagedStateError(TrainingError):
+    """A saved state is not what was written."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """How several processes read a sharded state together.
+
+    Attributes:
+        rank: of this process.
+        ranks: number of processes.
+        parameters: the model's, some of them sharded.
+        agree: called with a step and whether this process finds its state damaged; returns whether any process does, and
+            raises if another one reads the state of another step.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    agree: Callable[[int, bool], bool] = lambda step, damaged: damaged
+
+    def attempt(self, path: Path, action: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what ``action`` returns; if it finds the state damaged on any process, all raise DamagedStateError."""
+        damage, result = None, None
+        try:
+            result = action(*arguments)
+        except DamagedStateError as error:
+            damage = error
+        step = int(path.name[5:]) if path.name[5:].isdecimal() else 0
+        if self.agree(step, damage is not None):
+            raise damage or DamagedStateError("another process finds it damaged")
+        return result
+
+
 def load_newest(
-    folder: Path, restore: Callable[[dict[str, Any], dict[str, Any]], None] | None = None
+    folder: Path,
+    restore: Callable[[dict[str, Any], dict[str, Any]], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Load the newest state that is not damaged, as (metadata, state), and warn of those that are; None if there are no states.
 
     Args:
         folder: of the states.
         restore: called with the metadata and the state; a state that it cannot use is damaged.
+        ranks: the processes that call this; each reads its shards of a sharded state, and they use the same one.
 
     Raises:
         TrainingError: there are states and all are damaged; one was written by a newer reprkit; or what ``restore`` raises on
@@ -266,15 +353,11 @@ def load_newest(
     """
     damaged: list[str] = []
     for path in list_saved(folder):
+        together = ranks if ranks is not None and (path / FIRST_PART).is_file() else Ranks()
         try:
-            metadata, saved = read_state(path)
-            try:
-                if restore is not None:
-                    restore(metadata, saved)
-            except (TrainingError, MemoryError, torch.OutOfMemoryError):
-                raise
-            except Exception as error:  # edited states raise many kinds
-                raise DamagedStateError(_describe(error)) from error
+            metadata, saved = together.attempt(path, read_state, path, together)
+            if restore is not None:
+                together.attempt(path, _restore, restore, metadata, saved)
         except DamagedStateError as error:
             damaged.append(f"{path}: {error}")
             continue
@@ -288,15 +371,26 @@ def load_newest(
     return None
 
 
-class DamagedStateError(TrainingError):
-    """A saved state is not what was written."""
+def _restore(
+    restore: Callable[[dict[str, Any], dict[str, Any]], None], metadata: dict[str, Any], saved: dict[str, Any]
+) -> None:
+    try:
+        restore(metadata, saved)
+    except (TrainingError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # edited states raise many kinds
+        raise DamagedStateError(_describe(error)) from error
 
 
-def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_state(path: Path, ranks: Ranks | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a state, as (metadata, state).
 
+    Args:
+        path: of the state.
+        ranks: the processes that read it; each checks the digests of its share of the parts, and reads its shards.
+
     Raises:
-        DamagedStateError: it does not match its digest, or is not a state.
+        DamagedStateError: it does not match its digests, or is not a state.
         TrainingError: it was written by a newer reprkit.
     """
     try:
@@ -307,6 +401,8 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise DamagedStateError("its digest does not match: it was changed after it was written")
         state = torch.load(path / _TENSORS, map_location="cpu", weights_only=True)
         check_shape(state, _STATE)
+        if metadata.get("parts") is not None:
+            state = _read_parts(path, metadata["parts"], state, ranks or Ranks())
     except TrainingError:
         raise
     except Exception as error:  # zip, pickle, JSON and torch raise many kinds for damaged bytes
@@ -314,15 +410,32 @@ def read_state(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return metadata, state
 
 
+def _read_parts(
+    path: Path, parts: list[dict[str, Any]], rest: dict[str, Any], ranks: Ranks
+) -> dict[str, Any]:
+    from reprkit.training.resume import part_files  # imports torch.distributed.checkpoint
+
+    names = [part["name"] for part in parts]
+    if names != [part_files.part_name(number) for number in range(len(names))]:
+        raise DamagedStateError("its parts have other names than those of a state")
+    damage = part_files.damaged_part(path, parts[ranks.rank :: ranks.ranks])
+    if damage is not None:
+        raise DamagedStateError(damage)
+    wanted = {key: ranks.parameters.get(of or "") for key, of in division.entries_of(rest)}
+    return division.join(rest, part_files.read_parts(path, names, wanted))
+
+
 def _check_metadata(metadata: Any, path: Path) -> None:
     version = metadata.get("format") if isinstance(metadata, dict) else None
     if type(version) is not int:
         raise DamagedStateError("it states no format number")
-    if version > FORMAT:
+    if version > SHARDED_FORMAT:
         raise TrainingError(f"{path} was written by a newer reprkit: upgrade this one to resume from it")
     check_shape(metadata, _METADATA)
     if path.name != f"step-{metadata['step']:09d}":
         raise DamagedStateError(f"it states step {metadata['step']}")
+    if (version == SHARDED_FORMAT) != (metadata.get("parts") is not None):
+        raise DamagedStateError("its format is not that of its files")
     if (metadata.get("metrics_size") or 0) < 0:
         raise DamagedStateError("the size of its metrics is negative")
 
