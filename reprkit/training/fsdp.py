@@ -1,5 +1,8 @@
 """Sharded encoders and decoders, one shard per process (FSDP2, Zhao et al. 2023, arXiv 2304.11277).
 
+With several groups of processes (hybrid sharding, section 3.2.2), each group holds a whole model, a shard per process.
+Gradients are summed over the processes of a group first, then over the groups.
+
 Every encoder and the decoder are sharded, each with its stacks of blocks.  Latents, adapters and the objective's modules stay
 whole on every process, so that codebooks, k-means and revival work unchanged; their gradients are averaged after the backward.
 """
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from reprkit.training.resume.state import Scalars
 
 BLOCK = 100_000  # parameters from which a block of a stack is gathered and freed by itself
+_SHARDS = "shards"  # the dimension of the mesh over which a model is divided
 _FORWARD_METHODS = (
     "start",
     "step",
@@ -44,17 +49,20 @@ def broadcast_from_rank_0(tensors: Iterable[Tensor]) -> None:
 class Shards:
     """Replace a model's encoders and decoder by sharded copies; ``undo`` puts the originals back.
 
-    Every process of the default group gets one shard.  Scalars and weights that are used in more than one place are not sharded;
+    Every process of a group gets one shard.  Scalars and weights that are used in more than one place are not sharded;
     copies and originals share those, and all buffers.  No public function undoes FSDP's changes to a module, therefore it gets
     copies, which are thrown away.
 
     Args:
         model: the model, on its device; with equal weights on all ranks.
         device: the device it computes on.
+        shards: the processes of a group, which holds one model; None for all.  Groups are of neighboring ranks.
+
+    Attributes:
+        group: the processes that hold this process's model.
     """
 
-    def __init__(self, model: Model, device: torch.device) -> None:
-        from torch.distributed.device_mesh import init_device_mesh
+    def __init__(self, model: Model, device: torch.device, shards: int | None = None) -> None:
 
         from reprkit.training.resume import state  # imported here: it imports this module
 
@@ -62,7 +70,8 @@ class Shards:
         encoders = [factor.encoder for factor in model.factors.values()]
         tops = [*encoders, *(output.decoder for output in model.outputs.values())]
         self._tops = list({id(top): top for top in tops}.values())
-        self._mesh = init_device_mesh(device.type, (collectives.world_size(),))
+        self._mesh = _mesh(device, shards)
+        self.group = self._mesh.get_group(_SHARDS)
         whole = self._unsharded_parameters()
         self._copies = _copies(self._tops)
         _replace_modules(model, self._tops, self._copies)
@@ -138,7 +147,7 @@ class Shards:
             if any(id(p) in before for group in optimizer.param_groups for p in group["params"]):
                 name = type(optimizer).__name__
                 raise TrainingError(
-                    f"strategy='fsdp' shards the weights, and this {name} holds the whole ones: give it by name, "
+                    f"the strategy shards the weights, and this {name} holds the whole ones: give it by name, "
                     f"such as optimizer='{name.lower()}(...)', or use strategy='ddp'"
                 )
 
@@ -167,6 +176,14 @@ class Shards:
 def shards_of(model: Model) -> Shards | None:
     """Return the shards of a model whose loop ended early, or None."""
     return _sharded_models.get(model)
+
+
+def _mesh(device: torch.device, shards: int | None) -> DeviceMesh:
+    """Return all processes as a mesh: the shards of a model, and before them its replicas, if there are several."""
+    ranks = collectives.world_size()
+    if shards is None or shards == ranks:
+        return init_device_mesh(device.type, (ranks,), mesh_dim_names=(_SHARDS,))
+    return init_device_mesh(device.type, (ranks // shards, shards), mesh_dim_names=("replicas", _SHARDS))
 
 
 def _blocks(top: nn.Module) -> list[nn.Module]:

@@ -106,8 +106,7 @@ class Loop:
             and self.options.accumulate > 1
         ):
             losses = average_losses(train_state.pieces)
-        if train_state.norm is not None:
-            more = {"gradient_norm": train_state.norm, **more}
+        more = {**train_state.step_metrics(), **more}
         times = {"seconds": round(self.writer.seconds, 3), "data_wait": self.writer.waiting["data"]}
         if index >= 0:
             times["lr"] = train_state.lr

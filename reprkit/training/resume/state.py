@@ -59,6 +59,7 @@ _STATE = Needed(
         "average": dict,
         "extras": Needed(dict),
         "random": Needed(dict),
+        "loss_scaling": {"scale": Needed(float), "steps": Needed(int), "skipped": Needed(int)},
     }
 )
 
