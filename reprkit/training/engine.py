@@ -22,12 +22,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
 from reprkit.runs.filenames import METRICS
-from reprkit.training import fsdp
+from reprkit.training import fsdp, tensor_parallel
 from reprkit.training.loss_scaling import LossScaler
 from reprkit.training.sparse_gradients import gradient_values, merge_rows
 from reprkit.training.strategies import strategy_from
@@ -48,12 +49,14 @@ class Engine:
         device: None (a GPU when there is one), "cpu", "cuda", "cuda:1", ...; with several processes each uses its own GPU.
         precision: "fp32", "bf16" (autocast; weights, optimizer and latents stay in float32), "fp16" (the same, with loss scaling),
             or "fp64".
-        strategy: "ddp" (every process holds the model), "fsdp" (encoders and decoder are sharded over the processes) or "hsdp",
-            "hsdp(shards=4)" (sharded over groups of processes).
+        strategy: "ddp" (every process holds the model), "fsdp" (encoders and decoder are sharded over the processes) or "hsdp"
+            (sharded over groups of processes), or "tp" (layers are divided over groups of processes).
         turns: the objective's turns; with more than one, some parameters get no gradient in a turn.
 
     Attributes:
         shards: the sharded modules of the prepared model; None if nothing is sharded.
+        ranks, rank: the number of processes, and of this one.
+        data_ranks, data_rank: the number of parts of a batch, and of this process's: with "tp" several processes have one part.
         scaler: multiplies the loss and skips steps that overflow; None except with "fp16".
 
     Raises:
@@ -80,11 +83,21 @@ class Engine:
         self.shards: fsdp.Shards | None = None
         self.device: torch.device = self._accelerator.device
         self.ranks, self.rank = self._accelerator.num_processes, self._accelerator.process_index
+        self._mesh: DeviceMesh | None = None
+        self._released = True  # nothing is set yet that `release` would undo
         try:
             self._group_size = self.strategy.shards_of(self.ranks)
         except TrainingError:
             self.release(None)
             raise
+        self.data_ranks, self.data_rank = self.ranks, self.rank
+        group = None
+        if self.strategy.name == "tp" and self.ranks > 1:
+            self._mesh = tensor_parallel.create_mesh(self.device, self._group_size)
+            group = tensor_parallel.data_group(self._mesh)
+        self._outer_group, self._released = collectives.set_data_group(group), False
+        if group is not None:
+            self.data_ranks, self.data_rank = collectives.world_size(), collectives.rank()
         self._half = precision == "fp16"
         self.scaler = LossScaler(self.device) if self._half else None
         if precision == "bf16":
@@ -114,7 +127,11 @@ class Engine:
             return module
         module = self._accelerator.prepare_model(model, evaluation_mode=True)  # without DDP
         fsdp.broadcast_from_rank_0((*model.parameters(), *model.buffers()))
-        self.shards = fsdp.Shards(model, self.device, self._group_size)
+        self.shards = (
+            fsdp.Shards(model, self.device, self._group_size)
+            if self._mesh is None
+            else tensor_parallel.TensorShards(model, self._mesh)
+        )
         return module
 
     def backward(self, total: Tensor, *, last_piece: bool = True, **options: Any) -> None:
@@ -239,6 +256,9 @@ class Engine:
         if self.shards is not None and whole:
             self.shards.undo()
         self.shards = None
+        if not self._released:
+            collectives.set_data_group(self._outer_group)
+            self._released = True
         if model is not None:
             # Autocast replaced the instance's forward; deleting it restores the class's own.
             for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
@@ -277,11 +297,11 @@ def _accelerator(device: torch.device, precision: str, several_turns: bool) -> A
         "ACCELERATE_DYNAMO_BACKEND": "no",
     }
     launched = "LOCAL_RANK" in os.environ
-    if collectives.world_size() > 1 and not launched:
+    if collectives.processes() > 1 and not launched:
         settings |= {
-            "RANK": str(collectives.rank()),
-            "WORLD_SIZE": str(collectives.world_size()),
-            "LOCAL_RANK": str(collectives.rank()),
+            "RANK": str(dist.get_rank()),
+            "WORLD_SIZE": str(collectives.processes()),
+            "LOCAL_RANK": str(dist.get_rank()),
         }
         launched = True
     if launched and device.type == "cpu":

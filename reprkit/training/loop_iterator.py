@@ -33,6 +33,7 @@ from reprkit.training.rank_vote import RankVote
 from reprkit.training.resume import state
 from reprkit.training.step import Step
 from reprkit.training.stopping import TIME_IS_UP, Signals, stop_process
+from reprkit.training.tensor_parallel import TensorShards
 from reprkit.training.time_limit import TimeLimit, parse_duration
 from reprkit.training.train_state import NOT_RUNNING, ModelProxy, TrainState
 from reprkit.types import Losses
@@ -182,8 +183,11 @@ class Loop:
         self.writer.close(self.train_state.position, "failed", text)
 
     def _title(self) -> str:
-        """Return the progress bar's title: the latents that are trained, and the stage."""
+        """Return the progress bar's title: the latents that are trained, the share of divided weights, and the stage."""
         title = f"training {latent_names(self.model)}"
+        shards = self.train_state.engine.shards
+        if isinstance(shards, TensorShards):
+            title += f" ({shards.share:.0%} of the weights divided over {shards.size} processes)"
         return f"{title}, {self.options.stage}" if self.options.stage else title
 
     def _start_or_resume(self) -> int:

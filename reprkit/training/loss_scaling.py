@@ -56,7 +56,7 @@ class LossScaler(GradScaler):
             for gradients in by_dtype.values():
                 torch._amp_foreach_non_finite_check_and_unscale_(gradients, found_inf, inv_scale)
             if sharded:  # whole gradients are the same on all ranks
-                found_inf = collectives.max_over_ranks(found_inf)
+                found_inf = collectives.max_over_processes(found_inf)
             self.skipped += found_inf
             self.overflow = torch.where(found_inf > 0, inv_scale.reciprocal(), torch.zeros_like(inv_scale))
         return {found_inf.device: found_inf}

@@ -73,6 +73,10 @@ def check_strategy(model: Model, options: Options, ranks: int) -> None:
             f"the gradients of {', '.join(rows.values())} are sparse, which sharded weights do not support: use "
             "strategy='ddp', or sparse=False"
         )
+    if options.compile and strategy_from(options.strategy).name == "tp" and ranks > 1:
+        raise TrainingError(
+            "strategy='tp' divides layers in ways that torch.compile does not trace: use compile=False"
+        )
     if "second-order" in model.objective.needs and ranks > 1:
         raise TrainingError(
             f"objective {model.objective.title} needs a second derivative, which sharded weights do not support: use "

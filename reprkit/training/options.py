@@ -190,13 +190,15 @@ class Options:
         recorded=True,
     )
     strategy: str = option(
-        "with several processes: ddp, each holds the whole model; fsdp, each holds a shard; hsdp, each machine holds it in shards",
+        "how several processes share the model: ddp, fsdp, hsdp or tp",
         default="ddp",
         more=(
-            "With fsdp (FSDP2) encoders and decoder are sharded over the processes, with their gradients and optimizer state.  "
-            "With hsdp (hybrid sharding) each group of processes, by default those of a machine, holds the model in shards, and "
-            "gathers weights within the group only; 'hsdp(shards=4)' has groups of four.  "
-            "All processes must then take part in saving, evaluating and ``model.save``.  The model is whole again after the loop; "
+            "ddp: each holds the whole model.  fsdp (FSDP2): encoders and decoder are sharded over the processes, with their "
+            "gradients and optimizer state.  hsdp (hybrid sharding): each group of processes, by default those of a machine, holds "
+            "the model in shards, and gathers weights within the group only; 'hsdp(shards=4)' has groups of four.  tp (tensor "
+            "parallelism): the processes of such a group divide the heads and MLPs of transformer blocks, and compute the same "
+            "examples; 'tp(shards=2)' has groups of two.  With all but ddp "
+            "all processes must take part in saving, evaluating and ``model.save``.  The model is whole again after the loop; "
             "after a ``break`` or an error in the body, at the next loop.  Inside of the body, access encoders and decoder through "
             "the model: references from before the loop hold no weights."
         ),

@@ -1,4 +1,4 @@
-"""How several processes share a model: ``ddp``, ``fsdp``, ``hsdp``, ``hsdp(shards=4)``; torch-free."""
+"""How several processes share a model: ``ddp``, ``fsdp``, ``hsdp``, ``tp``, ``hsdp(shards=4)``; torch-free."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from reprkit.errors import PartArgumentError, ReprkitError, TrainingError, nearest
 from reprkit.registry.references import parse
 
-NAMES = ("ddp", "fsdp", "hsdp")
-KNOWN = "'ddp', 'fsdp', 'hsdp' or 'hsdp(shards=4)'"
+NAMES = ("ddp", "fsdp", "hsdp", "tp")
+_GROUPED = ("hsdp", "tp")
+KNOWN = "'ddp', 'fsdp', 'hsdp', 'tp' or, with a number of processes for each model, 'hsdp(shards=4)', 'tp(shards=4)'"
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class Strategy:
     """A strategy of several processes.
 
     Attributes:
-        name: "ddp" (every process holds the model), "fsdp" (each holds a shard) or "hsdp" (groups of processes hold a model, each
-            process of a group a shard of it).
-        shards: "hsdp": the processes of a group; None for the processes of a machine.
+        name: "ddp" (every process holds the model), "fsdp" (each holds a shard), "hsdp" (groups of processes hold a model, each
+            process of a group a shard of it) or "tp" (each process of a group computes a part of each layer).
+        shards: "hsdp", "tp": the processes of a group; None for the processes of a machine.
     """
 
     name: str
@@ -39,18 +40,18 @@ class Strategy:
         Raises:
             TrainingError: the processes do not divide into equal groups, or a group is one process.
         """
-        if self.name != "hsdp" or ranks == 1:
+        if self.name not in _GROUPED or ranks == 1:
             return ranks if self.sharded else 1
         shards = int(os.environ.get("LOCAL_WORLD_SIZE", ranks)) if self.shards is None else self.shards
         what = (
-            f"strategy='hsdp(shards={shards})'"
+            f"strategy='{self.name}(shards={shards})'"
             if self.shards
-            else f"strategy='hsdp' with {shards} processes on this machine"
+            else f"strategy='{self.name}' with {shards} processes on this machine"
         )
         if shards == 1:
             raise TrainingError(
                 f"{what} would shard nothing, since each process holds a model: use strategy='ddp', 'fsdp', which shards over all "
-                f"{ranks} processes, or 'hsdp(shards=2)'"
+                f"{ranks} processes, or '{self.name}(shards=2)'"
             )
         if ranks % shards:
             divisors = [str(n) for n in range(2, ranks) if ranks % n == 0]
@@ -77,9 +78,9 @@ def strategy_from(text: object, function: str = "rk.loop") -> Strategy:
         raise PartArgumentError(f"{what} must be {KNOWN}{suggestion and '.' + suggestion}")
     options = dict(reference.arguments)
     shards = options.pop("shards", None)
-    if options or (shards is not None and reference.name != "hsdp"):
+    if options or (shards is not None and reference.name not in _GROUPED):
         raise PartArgumentError(
-            f"{what}: the only option is hsdp's 'shards', the processes that together hold one model"
+            f"{what}: the only option is 'shards' of hsdp and tp, the processes that together hold one model"
         )
     if shards is not None and (type(shards) is not int or shards < 2):
         raise PartArgumentError(f"{what}: shards={shards!r} must be an integer, at least 2")

@@ -116,7 +116,7 @@ class TrainState:
         self, model: Model, data: Dataset, options: Options, on_rank_failure: Callable[[str], Any]
     ) -> None:
         """Set up what a step needs, and check the options that depend on model, data or ranks."""
-        sharding = {"ranks": self.engine.ranks, "rank": self.engine.rank}
+        sharding = {"ranks": self.engine.data_ranks, "rank": self.engine.data_rank}
         mates: dict[str, Any] = (
             {} if options.groups is None else {"groups": options.groups, "mates": options.mates}
         )
@@ -131,7 +131,7 @@ class TrainState:
         )
         self.piece = piece_size(
             options.batch,
-            ranks=self.engine.ranks,
+            ranks=self.engine.data_ranks,
             accumulate=options.accumulate,
             what=f"batch={options.batch}",
         )
@@ -440,7 +440,9 @@ class TrainState:
             return bad
         flags = torch.tensor([name in bad for name in named], dtype=torch.float32, device=self.device)
         return [
-            name for name, flag in zip(named, collectives.max_over_ranks(flags).tolist(), strict=True) if flag
+            name
+            for name, flag in zip(named, collectives.max_over_processes(flags).tolist(), strict=True)
+            if flag
         ]
 
     def capture(self) -> dict[str, Any]:

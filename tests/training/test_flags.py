@@ -181,7 +181,7 @@ def test_invalid_flags_are_refused(run):
         (
             "--strategy",
             "fdsp",
-            "strategy='fdsp' must be 'ddp', 'fsdp', 'hsdp' or 'hsdp(shards=4)'. Did you mean 'fsdp'?",
+            "strategy='fdsp' must be 'ddp', 'fsdp', 'hsdp', 'tp' or, with a number of processes for each model,",
         ),
         ("--schedule", "cosin", "no schedule named 'cosin'. Did you mean 'cosine'?"),
         (

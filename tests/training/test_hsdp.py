@@ -118,8 +118,8 @@ def test_shards_are_the_processes_of_a_machine(monkeypatch):
     [
         ("hsdp(shards=1)", "shards=1 must be an integer, at least 2"),
         ("hsdp(shards=True)", "shards=True must be an integer"),
-        ("hsdp(size=4)", "the only option is hsdp's 'shards'"),
-        ("fsdp(shards=4)", "the only option is hsdp's 'shards'"),
+        ("hsdp(size=4)", "the only option is 'shards'"),
+        ("fsdp(shards=4)", "the only option is 'shards'"),
         ("hsdp(", "must be 'ddp', 'fsdp', 'hsdp' or"),
         ("hdsp", "Did you mean 'hsdp'"),
     ],
