@@ -66,7 +66,7 @@ def save(model: Model, folder: str | Path) -> Path:
     path = Path(folder)
     manifest = describe(model)
     weights = FullStateDict(model, separate_views=True)
-    if collectives.rank() != 0:
+    if not collectives.is_main():
         return path
     check_replaceable(path)
     try:

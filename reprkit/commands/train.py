@@ -69,7 +69,7 @@ def train(
     print("train: reading the data", file=sys.stderr, flush=True)  # importing torch and reading take long
     import reprkit as rk
     from reprkit.models.weighted_sum import objective_from, with_reconstruction
-    from reprkit.utils.collectives import rank
+    from reprkit.utils.collectives import is_main
 
     for reference in measure or ():
         rk.create("evaluator", reference)  # a mistyped one fails before training
@@ -108,7 +108,7 @@ def train(
     )
     results = rk.evaluate(model, test, *measures, fit_on=parts, leave_out=True)
     page = rk.report(out, results)
-    if rank() != 0:
+    if not is_main():
         return
     if json:
         found: dict[str, Any] = {"out": str(out), "model": str(out / "model"), "page": str(page)}

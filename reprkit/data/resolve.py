@@ -25,7 +25,7 @@ from reprkit.errors import DataError, ReferenceSyntaxError, UnknownPartError
 from reprkit.registry.create import create
 from reprkit.registry.references import Reference, parse
 from reprkit.registry.registry import Registry, default_registry
-from reprkit.utils.collectives import rank
+from reprkit.utils.collectives import is_main
 
 _SOURCES = (
     "a reference such as 'digits', a file or folder of data, arrays, a DataFrame, a data set of torch or of datasets, an iterable "
@@ -132,7 +132,7 @@ def _with_options(reference: Reference, options: Mapping[str, Any]) -> Reference
 
 def _announce(data: Dataset, options: Mapping[str, Any]) -> Dataset:
     """Print how the data was read, unless the user declared the kinds of its fields."""
-    if "kinds" not in options and rank() == 0:
+    if "kinds" not in options and is_main():
         print(data.summary(), file=sys.stderr)
     return data
 

@@ -21,7 +21,7 @@ from reprkit.registry.references import Reference
 from reprkit.reporting.describe_model import describe_model
 from reprkit.reporting.gallery import galleries
 from reprkit.runs.results import Results
-from reprkit.utils.collectives import rank
+from reprkit.utils.collectives import is_main
 
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
@@ -99,7 +99,7 @@ def evaluate(
                 if not leave_out:
                     raise
                 results.left_out[name] = str(error).splitlines()[0]
-                if rank() == 0:
+                if is_main():
                     print(f"{name} is left out: {results.left_out[name]}", file=sys.stderr)
                 continue
             figures = result.pop("figures", None)

@@ -70,7 +70,7 @@ class Attention(nn.Module):
         return self.out(attended.reshape(size, 1, heads * d))
 
     def _project_queries(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        width = x.shape[-1]
+        width = len(self.qkv.weight) // 3
         query = F.linear(tokens, self.qkv.weight[:width], self.qkv.bias[:width])
         both = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:])
         key, value = both.chunk(2, dim=-1)
@@ -80,7 +80,8 @@ class Attention(nn.Module):
         self, rows: Tensor, queries: Tensor | None, index: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Project each distinct row (r d) once, then gather the projections by ``index``."""
-        projected, width = self.qkv(rows), rows.shape[-1]
+        projected = self.qkv(rows)
+        width = projected.shape[-1] // 3
         if queries is None:
             query, key, value = gather_rows(projected, index).chunk(3, dim=-1)
         else:
@@ -194,7 +195,9 @@ class Blocks(nn.Module):
         weight = self.norm.weight
         kind = weight.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        shape = (len(self.blocks), size, self.heads, length, self.width // self.heads)
+        # Tensor parallelism leaves some of the heads to this process.
+        heads = self._typed_blocks()[0].attention.heads if len(self.blocks) else self.heads
+        shape = (len(self.blocks), size, heads, length, self.width // self.heads)
         caches = torch.zeros(2, *shape, dtype=dtype, device=weight.device)
         return caches[0], caches[1]
 

@@ -101,7 +101,7 @@ class Usage(nn.Module):
             value = float(self.value())
             if value < self.floor:
                 self.warned, self.complaint = True, self._collapse_message(value)
-                if collectives.rank() == 0:
+                if collectives.is_main():
                     warnings.warn(self.complaint, CollapseWarning, stacklevel=3)
         self.step += 1
 

@@ -221,7 +221,7 @@ def _is_first_rank() -> bool:
         return True
     from reprkit.utils import collectives
 
-    return collectives.rank() == 0
+    return collectives.is_main()
 
 
 def _restore_figures(runs: dict[str, Results], before: Mapping[str, Results]) -> dict[str, Results]:

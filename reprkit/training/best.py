@@ -175,7 +175,6 @@ class BestModel:
 
 def _broadcast_verdict(verdict: int, device: torch.device) -> int:
     """Return rank 0's verdict on all ranks."""
-    if collectives.world_size() == 1:
-        return verdict
-    mine = torch.tensor(float(verdict if collectives.rank() == 0 else 0), device=device)
-    return int(collectives.sum_over_ranks(mine))
+    lowest = float("-inf")  # of the other processes, so that the maximum is that of rank 0
+    mine = torch.tensor(float(verdict) if collectives.is_main() else lowest, device=device)
+    return int(collectives.max_over_processes(mine))

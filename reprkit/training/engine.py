@@ -3,32 +3,39 @@
 FSDP2 is torch's own, see ``reprkit.training.fsdp``: Accelerate's does not run on the CPU and shards the latents too.
 
 Accelerate prepares neither the schedule (it would step once per process) nor the data (it would change their order), nor the
-optimizers, which need no preparation without loss scaling: bf16 needs none.
+optimizers, which need no preparation: bf16 needs no loss scaling, and that of fp16 is in ``reprkit.training.loss_scaling``, since
+Accelerate's does not run on the CPU.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import warnings
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.optim import Optimizer
 
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
 from reprkit.runs.filenames import METRICS
-from reprkit.training import fsdp
+from reprkit.training import fsdp, tensor_parallel
+from reprkit.training.loss_scaling import LossScaler
 from reprkit.training.sparse_gradients import gradient_values, merge_rows
+from reprkit.training.strategies import strategy_from
 from reprkit.utils import collectives, sharded_tensors
 from reprkit.utils.devices import find_device
 
-PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp64": "no"}  # the option's value -> Accelerate's
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "no", "fp64": "no"}  # the option's value -> Accelerate's
 
 # Accelerate's state is global to the process.  If it was created here, it is reset after the last loop.
 _open_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -40,16 +47,22 @@ class Engine:
 
     Args:
         device: None (a GPU when there is one), "cpu", "cuda", "cuda:1", ...; with several processes each uses its own GPU.
-        precision: "fp32", "bf16" (autocast; weights, optimizer and latents stay in float32), or "fp64".
-        strategy: "ddp" (every process holds the model) or "fsdp" (encoders and decoder are sharded over the processes).
+        precision: "fp32", "bf16" (autocast; weights, optimizer and latents stay in float32), "fp16" (the same, with loss scaling),
+            or "fp64".
+        strategy: "ddp" (every process holds the model), "fsdp" (encoders and decoder are sharded over the processes) or "hsdp"
+            (sharded over groups of processes), or "tp" (layers are divided over groups of processes).
         turns: the objective's turns; with more than one, some parameters get no gradient in a turn.
 
     Attributes:
         shards: the sharded modules of the prepared model; None if nothing is sharded.
+        ranks, rank: the number of processes, and of this one.
+        data_ranks, data_rank: the number of parts of a batch, and of this process's: with "tp" several processes have one part.
+        scaler: multiplies the loss and skips steps that overflow; None except with "fp16".
 
     Raises:
         PartArgumentError: the device does not exist.
-        TrainingError: Accelerate is already set up for another device in this process.
+        TrainingError: Accelerate is already set up for another device in this process, or the processes do not divide into groups
+            of shards.
     """
 
     def __init__(
@@ -60,7 +73,8 @@ class Engine:
         strategy: str = "ddp",
         turns: Iterable[str] = ("main",),
     ) -> None:
-        self.strategy, self._dtype = strategy, torch.float64 if precision == "fp64" else torch.float32
+        self.strategy = strategy_from(strategy)
+        self._dtype = torch.float64 if precision == "fp64" else torch.float32
         chosen = find_device(device)
         several = len(tuple(turns)) > 1
         self._accelerator = _accelerator(chosen, PRECISIONS[precision], several)
@@ -69,6 +83,25 @@ class Engine:
         self.shards: fsdp.Shards | None = None
         self.device: torch.device = self._accelerator.device
         self.ranks, self.rank = self._accelerator.num_processes, self._accelerator.process_index
+        self._mesh: DeviceMesh | None = None
+        self._released = True  # nothing is set yet that `release` would undo
+        try:
+            self._group_size = self.strategy.shards_of(self.ranks)
+        except TrainingError:
+            self.release(None)
+            raise
+        self.data_ranks, self.data_rank = self.ranks, self.rank
+        group = None
+        if self.strategy.name == "tp" and self.ranks > 1:
+            self._mesh = tensor_parallel.create_mesh(self.device, self._group_size)
+            group = tensor_parallel.data_group(self._mesh)
+        self._outer_group, self._released = collectives.set_data_group(group), False
+        if group is not None:
+            self.data_ranks, self.data_rank = collectives.world_size(), collectives.rank()
+        self._half = precision == "fp16"
+        self.scaler = LossScaler(self.device) if self._half else None
+        if precision == "bf16":
+            _warn_of_emulation(self.device)
         if self.device.type != chosen.type:
             self.release(None)
             raise TrainingError(
@@ -85,22 +118,44 @@ class Engine:
             shards.undo()
         if torch.float64 in (self._dtype, model.dtype):
             model.to(self._dtype)
-        if self.strategy == "ddp" or self.ranks == 1:
+        if self._half:
+            autocast = torch.autocast(self.device.type, dtype=torch.float16)
+            model.forward = MethodType(autocast(type(model).forward), model)  # type: ignore[method-assign]
+        if not self.strategy.sharded or self.ranks == 1:
             module: nn.Module = self._accelerator.prepare_model(model)
             fsdp.broadcast_from_rank_0(model.buffers())  # DDP has broadcast the parameters
             return module
         module = self._accelerator.prepare_model(model, evaluation_mode=True)  # without DDP
         fsdp.broadcast_from_rank_0((*model.parameters(), *model.buffers()))
-        self.shards = fsdp.Shards(model, self.device)
+        self.shards = (
+            fsdp.Shards(model, self.device, self._group_size)
+            if self._mesh is None
+            else tensor_parallel.TensorShards(model, self._mesh)
+        )
         return module
 
     def backward(self, total: Tensor, *, last_piece: bool = True, **options: Any) -> None:
         """Compute the gradients of a loss; at the last piece of a step they are averaged over all ranks."""
-        total.backward(
-            **options
-        )  # Accelerate's own would first divide by its number of pieces, which is 1 here
+        scaled = total if self.scaler is None else self.scaler.scale(total)
+        # Accelerate's own would first divide by its number of pieces, which is 1 here.
+        scaled.backward(**options)
         if last_piece and self.shards is not None:
             self.shards.average_gradients()
+
+    def unscale(self, optimizer: Optimizer) -> None:
+        """Divide the gradients of a turn by the scale of the loss, before they are checked and clipped."""
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer)
+
+    def step(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None) -> None:
+        """Update the weights; with loss scaling only if the unscaled gradients are finite, and then the scale."""
+        if self.scaler is not None:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+        elif closure is None:
+            optimizer.step()
+        else:
+            optimizer.step(closure)
 
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Return the joint norm of the gradients, on the device; equal on all ranks.  Equal rows of sparse gradients are merged."""
@@ -123,7 +178,8 @@ class Engine:
         square = torch.stack(
             [nn.utils.get_total_norm(part).to(self.device).square() for part in (whole, shards)]
         )
-        return (square[0] + collectives.sum_over_ranks(square[1])).sqrt()
+        dist.all_reduce(square[1], group=self.shards.group)  # one model's shards: replicas have the same ones
+        return square.sum().sqrt()
 
     def clip(self, parameters: Sequence[nn.Parameter], limit: float, norm: Tensor) -> None:
         """Scale gradients of a joint norm down to ``limit``, without waiting for the device."""
@@ -200,6 +256,9 @@ class Engine:
         if self.shards is not None and whole:
             self.shards.undo()
         self.shards = None
+        if not self._released:
+            collectives.set_data_group(self._outer_group)
+            self._released = True
         if model is not None:
             # Autocast replaced the instance's forward; deleting it restores the class's own.
             for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
@@ -238,11 +297,11 @@ def _accelerator(device: torch.device, precision: str, several_turns: bool) -> A
         "ACCELERATE_DYNAMO_BACKEND": "no",
     }
     launched = "LOCAL_RANK" in os.environ
-    if collectives.world_size() > 1 and not launched:
+    if collectives.processes() > 1 and not launched:
         settings |= {
-            "RANK": str(collectives.rank()),
-            "WORLD_SIZE": str(collectives.world_size()),
-            "LOCAL_RANK": str(collectives.rank()),
+            "RANK": str(dist.get_rank()),
+            "WORLD_SIZE": str(collectives.processes()),
+            "LOCAL_RANK": str(dist.get_rank()),
         }
         launched = True
     if launched and device.type == "cpu":
@@ -266,6 +325,16 @@ def _accelerator(device: torch.device, precision: str, several_turns: bool) -> A
     if not grouped and dist.is_available() and dist.is_initialized():
         atexit.register(_destroy_group)  # torch warns about a group that is never destroyed
     return accelerator
+
+
+def _warn_of_emulation(device: torch.device) -> None:
+    """Warn of a GPU that computes bfloat16 by float32."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        warnings.warn(
+            f"precision='bf16' on a device without it ({torch.cuda.get_device_name(device)}): it computes in float32 and converts, "
+            "which is slow; use precision='fp16', which scales the loss",
+            stacklevel=6,
+        )
 
 
 def _destroy_group() -> None:

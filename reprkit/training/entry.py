@@ -90,7 +90,7 @@ def fit(model: Model, train: Any, options: FitOptions) -> Run:
         if options.folder is not None:
             page = _describe(model, steps.data) if valid is None else results
             model.save(options.folder / MODEL)
-            if collectives.rank() == 0:
+            if collectives.is_main():
                 from reprkit.reporting import report
 
                 report(options.folder, page)

@@ -34,6 +34,7 @@ from reprkit.training.resume import state
 from reprkit.training.saving import Saving
 from reprkit.training.step import Step
 from reprkit.training.stopping import TIME_IS_UP, Signals, stop_process
+from reprkit.training.tensor_parallel import TensorShards
 from reprkit.training.time_limit import TimeLimit, parse_duration
 from reprkit.training.train_state import NOT_RUNNING, ModelProxy, TrainState
 from reprkit.types import Losses
@@ -107,8 +108,7 @@ class Loop:
             and self.options.accumulate > 1
         ):
             losses = average_losses(train_state.pieces)
-        if train_state.norm is not None:
-            more = {"gradient_norm": train_state.norm, **more}
+        more = {**train_state.step_metrics(), **more}
         times = {"seconds": round(self.writer.seconds, 3), "data_wait": self.writer.waiting["data"]}
         if index >= 0:
             times["lr"] = train_state.lr
@@ -188,8 +188,11 @@ class Loop:
         self.writer.close(self.train_state.position, "failed", text)
 
     def _title(self) -> str:
-        """Return the progress bar's title: the latents that are trained, and the stage."""
+        """Return the progress bar's title: the latents that are trained, the share of divided weights, and the stage."""
         title = f"training {latent_names(self.model)}"
+        shards = self.train_state.engine.shards
+        if isinstance(shards, TensorShards):
+            title += f" ({shards.share:.0%} of the weights divided over {shards.size} processes)"
         return f"{title}, {self.options.stage}" if self.options.stage else title
 
     def _start_or_resume(self) -> int:

@@ -162,7 +162,7 @@ def create_optimizer(
     sharded = any(is_sharded(parameter) for parameter in trained)
     if sharded and cls is Muon:
         raise PartArgumentError(
-            "optimizer muon orthogonalizes whole weight matrices, and strategy='fsdp' shards them: use strategy='ddp', or 'adamw'"
+            "optimizer muon orthogonalizes whole weight matrices, and the strategy shards them: use strategy='ddp', or 'adamw'"
         )
     if (
         "fused" in accepted
@@ -218,12 +218,12 @@ def _step_needs_closure(optimizer: type[Optimizer]) -> bool:
 
 
 def check_closure_options(
-    optimizer: Optimizer, turn: str, *, accumulate: int, clip: float | None, sharded: bool
+    optimizer: Optimizer, turn: str, *, accumulate: int, clip: float | None, sharded: bool, scaled: bool
 ) -> None:
     """Check the options of a loop whose optimizer evaluates the loss itself.
 
     Raises:
-        TrainingError: gradients would be in pieces, clipped or sharded.
+        TrainingError: gradients would be in pieces, clipped, sharded or scaled.
     """
     if not needs_closure(optimizer):
         return
@@ -231,7 +231,9 @@ def check_closure_options(
     faults = {
         f"accumulate={accumulate}": accumulate > 1 and "it evaluates the loss of a whole step at once",
         f"clip={clip}": clip is not None and "clipped gradients are not those of the loss that it minimizes",
-        "strategy='fsdp'": sharded and "it joins all weights into one vector",
+        "sharded weights (strategy='ddp' has whole ones)": sharded and "it joins all weights into one vector",
+        "precision='fp16'": scaled
+        and "it evaluates the loss again, and cannot skip an evaluation that overflows",
     }
     for option, reason in faults.items():
         if reason:

@@ -7,6 +7,7 @@ from reprkit.models.model import Model
 from reprkit.training.coupled_step import couples_examples
 from reprkit.training.options import Options
 from reprkit.training.sparse_gradients import sparse_weights
+from reprkit.training.strategies import strategy_from
 
 
 def check_objective(model: Model, options: Options) -> None:
@@ -30,6 +31,8 @@ def check_objective(model: Model, options: Options) -> None:
             f"objective {model.objective.title} needs a second derivative, which recomputed blocks do not support: use "
             "recompute=False"
         )
+    if options.precision == "fp16":
+        _check_half_precision(model)
     if options.compile and options.recompute:
         raise TrainingError(
             "torch.compile chooses itself what is computed again: use recompute=False or compile=False"
@@ -41,19 +44,38 @@ def check_objective(model: Model, options: Options) -> None:
         )
 
 
+def _check_half_precision(model: Model) -> None:
+    """Refuse float16 for a model whose gradients loss scaling does not protect."""
+    if "second-order" in model.objective.needs:
+        raise TrainingError(
+            f"objective {model.objective.title} computes a gradient within its loss, which precision='fp16' does not scale: use "
+            "precision='bf16' or 'fp32'"
+        )
+    rows = sparse_weights(model)
+    if rows:
+        raise TrainingError(
+            f"the gradients of {', '.join(rows.values())} are sparse, which precision='fp16' does not scale: use "
+            "precision='bf16' or 'fp32', or sparse=False"
+        )
+
+
 def check_strategy(model: Model, options: Options, ranks: int) -> None:
     """Check the strategy against the weights that are trained and the objective.
 
     Raises:
         TrainingError: the model needs sparse gradients or a second derivative, which sharded weights do not support.
     """
-    if options.strategy != "fsdp":
+    if not strategy_from(options.strategy).sharded:
         return
     rows = sparse_weights(model)
     if rows:
         raise TrainingError(
             f"the gradients of {', '.join(rows.values())} are sparse, which sharded weights do not support: use "
             "strategy='ddp', or sparse=False"
+        )
+    if options.compile and strategy_from(options.strategy).name == "tp" and ranks > 1:
+        raise TrainingError(
+            "strategy='tp' divides layers in ways that torch.compile does not trace: use compile=False"
         )
     if "second-order" in model.objective.needs and ranks > 1:
         raise TrainingError(

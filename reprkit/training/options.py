@@ -20,6 +20,7 @@ from annotated_types import Ge, Gt, Lt, Predicate
 
 from reprkit.errors import TrainingError
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Positive, Seed, check_values
+from reprkit.training.strategies import strategy_from
 from reprkit.training.time_limit import parse_duration
 
 if TYPE_CHECKING:
@@ -167,10 +168,14 @@ class Options:
         flag=int,
         recorded=True,
     )
-    precision: Literal["fp32", "bf16", "fp64"] = option(
-        "fp32; bf16: autocast, with weights and latents in float32; fp64: all in float64",
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = option(
+        "fp32; bf16: autocast, with weights and latents in float32; fp16: that, for devices without bf16; fp64: all in float64",
         default="fp32",
-        more="After fp64 the model stays in float64, and is saved and loaded so.",
+        more=(
+            "fp16 scales the loss, so that small gradients do not vanish: gradients are multiplied by the scale between "
+            "``step.backward`` and ``step.update``.  A step whose gradients overflow changes no weights (metrics "
+            "``skipped_steps`` and ``loss_scale``).  After fp64 the model stays in float64, and is saved and loaded so."
+        ),
         flag=str,
         recorded=True,
     )
@@ -184,12 +189,16 @@ class Options:
         flag=tuple[str, ...],
         recorded=True,
     )
-    strategy: Literal["ddp", "fsdp"] = option(
-        "with several processes: ddp, each holds the whole model; fsdp, each holds a shard",
+    strategy: str = option(
+        "how several processes share the model: ddp, fsdp, hsdp or tp",
         default="ddp",
         more=(
-            "With fsdp (FSDP2) encoders and decoder are sharded over the processes, with their gradients and optimizer state.  "
-            "All processes must then take part in saving, evaluating and ``model.save``.  The model is whole again after the loop; "
+            "ddp: each holds the whole model.  fsdp (FSDP2): encoders and decoder are sharded over the processes, with their "
+            "gradients and optimizer state.  hsdp (hybrid sharding): each group of processes, by default those of a machine, holds "
+            "the model in shards, and gathers weights within the group only; 'hsdp(shards=4)' has groups of four.  tp (tensor "
+            "parallelism): the processes of such a group divide the heads and MLPs of transformer blocks, and compute the same "
+            "examples; 'tp(shards=2)' has groups of two.  With all but ddp "
+            "all processes must take part in saving, evaluating and ``model.save``.  The model is whole again after the loop; "
             "after a ``break`` or an error in the body, at the next loop.  Inside of the body, access encoders and decoder through "
             "the model: references from before the loop hold no weights."
         ),
@@ -354,6 +363,7 @@ class Options:
                 "probe_every= and probe_data= belong to probes=, the evaluators to run: probes='knn'"
             )
         self.schedule_factor()
+        strategy_from(self.strategy, self.function)
 
     @property
     def folder(self) -> Path | None:

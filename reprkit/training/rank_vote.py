@@ -18,7 +18,7 @@ class RankVote:
     """
 
     def __init__(self, flags: int) -> None:
-        self._alone = collectives.world_size() == 1
+        self._alone = collectives.processes() == 1
         self._group = None if self._alone else dist.new_group(backend="gloo")
         self._none = (0,) * flags
         self._sent: tuple[torch.Tensor, Any] | None = None

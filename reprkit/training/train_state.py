@@ -116,7 +116,7 @@ class TrainState:
         self, model: Model, data: Dataset, options: Options, on_rank_failure: Callable[[str], Any]
     ) -> None:
         """Set up what a step needs, and check the options that depend on model, data or ranks."""
-        sharding = {"ranks": self.engine.ranks, "rank": self.engine.rank}
+        sharding = {"ranks": self.engine.data_ranks, "rank": self.engine.data_rank}
         mates: dict[str, Any] = (
             {} if options.groups is None else {"groups": options.groups, "mates": options.mates}
         )
@@ -131,7 +131,7 @@ class TrainState:
         )
         self.piece = piece_size(
             options.batch,
-            ranks=self.engine.ranks,
+            ranks=self.engine.data_ranks,
             accumulate=options.accumulate,
             what=f"batch={options.batch}",
         )
@@ -169,6 +169,7 @@ class TrainState:
                 accumulate=options.accumulate,
                 clip=options.clip,
                 sharded=self.engine.shards is not None,
+                scaled=self.engine.scaler is not None,
             )
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._schedule_factor = options.schedule_factor()
@@ -200,6 +201,14 @@ class TrainState:
         _open_states[model] = self
         self.clear_gradients()
         self.failures = RankFailures(self.engine.rank, self.engine.ranks, on_rank_failure)
+
+    def step_metrics(self) -> dict[str, Tensor | float]:
+        """Return what is logged of an update: the gradient's norm; with loss scaling also the scale and the steps skipped."""
+        found: dict[str, Tensor | float] = {} if self.norm is None else {"gradient_norm": self.norm}
+        if self.engine.scaler is not None:
+            found["loss_scale"] = self.engine.scaler.get_scale()
+            found["skipped_steps"] = self.engine.scaler.skipped
+        return found
 
     def optimizer_settings(self) -> dict[str, dict[str, Any]]:
         """Return turn -> the optimizer's name and the settings of its first group, as plain JSON."""
@@ -371,9 +380,9 @@ class TrainState:
         try:
             if evaluations is not None and repeated:
                 with evaluations:
-                    optimizer.step(evaluations)
+                    self.engine.step(optimizer, evaluations)
             else:
-                optimizer.step()
+                self.engine.step(optimizer)
         except Exception as error:
             self._raise_explained(error)
             raise
@@ -392,11 +401,14 @@ class TrainState:
     def _check_and_clip(self, optimizer: Optimizer, turn: str, batch: Batch) -> None:
         """Check the joint norm of a turn's gradients, and clip it if requested."""
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.engine.unscale(optimizer)
         norm = self.engine.norm(held)
         if turn == "main":
             self.norm = norm
         what = non_finite.NORM if turn == "main" else f"{non_finite.NORM} of turn {turn!r}"
-        problem = self.value_monitor.check(self.position, norm, None, what=what)
+        scaler = self.engine.scaler
+        overflow = None if scaler is None else scaler.overflow
+        problem = self.value_monitor.check(self.position, norm, None, what=what, overflow=overflow)
         if problem is not None:
             gradients = ((name, p.grad) for name, p in self.model.named_parameters() if p.grad is not None)
             bad = non_finite.non_finite_names(gradients)
@@ -428,15 +440,19 @@ class TrainState:
             return bad
         flags = torch.tensor([name in bad for name in named], dtype=torch.float32, device=self.device)
         return [
-            name for name, flag in zip(named, collectives.max_over_ranks(flags).tolist(), strict=True) if flag
+            name
+            for name, flag in zip(named, collectives.max_over_processes(flags).tolist(), strict=True)
+            if flag
         ]
 
     def capture(self, *, whole: bool = True) -> dict[str, Any]:
         """Return all that must be saved to continue from ``position``: see ``snapshot.capture``."""
         self.engine.reshard()
-        return snapshot.capture(
+        saved = snapshot.capture(
             self.model, self.optimizers, self.ema, self.extras, self._before, self.device, whole=whole
         )
+        scaler = self.engine.scaler
+        return saved if scaler is None else {**saved, "loss_scaling": scaler.state_dict()}
 
     def restore(self, saved: Mapping[str, Any], position: int) -> None:
         """Restore a captured state.
@@ -446,6 +462,10 @@ class TrainState:
         """
         self.engine.reshard()
         snapshot.restore(saved, self.model, self.optimizers, self.ema, self.extras, self.device)
+        if (
+            self.engine.scaler is not None and "loss_scaling" in saved
+        ):  # it is not where another precision was used
+            self.engine.scaler.load_state_dict(saved["loss_scaling"])
         self.position = position
 
     def close(self, *, finished: bool) -> None:

@@ -1,5 +1,9 @@
 """Sums, gathers and random draws over ranks.  The world size is read at each call; with one process the value is returned as is.
 
+A rank is what has its own part of the batch: a process, except where several processes hold one model in parts and compute the same
+examples (tensor parallelism, ``set_data_group``).  What concerns processes, such as who writes files, asks ``is_main`` and
+``processes``.
+
 The pieces of an accumulated step whose examples are compared act as ranks: see ``pieces_as_ranks``.
 """
 
@@ -8,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.distributed as dist
@@ -31,10 +35,44 @@ class Piece(Protocol):
         ...
 
 
+_data_group: dist.ProcessGroup | None = (
+    None  # the processes with different examples, one for each; None for all
+)
 _local_only: ContextVar[bool] = ContextVar("reprkit_local_only", default=False)
 _piece: ContextVar[Piece | None] = ContextVar("reprkit_piece", default=None)
 _apart: ContextVar[bool] = ContextVar("reprkit_pieces_apart", default=False)
 _no_coupling: ContextVar[bool] = ContextVar("reprkit_no_coupling", default=False)
+
+
+def set_data_group(group: dist.ProcessGroup | None) -> dist.ProcessGroup | None:
+    """Let ranks be the processes of a group, which compute different examples; None: all processes.  Return the group before.
+
+    Every process must be in one such group, and processes of equal numbers in their groups get the same examples.
+    """
+    global _data_group
+    before, _data_group = _data_group, group
+    return before
+
+
+def processes() -> int:
+    """Return the number of all processes; 1 inside ``local_only``."""
+    if _local_only.get() or not (dist.is_available() and dist.is_initialized()):
+        return 1
+    return dist.get_world_size()
+
+
+def is_main() -> bool:
+    """Return whether this is the process that writes and prints; true inside ``local_only``."""
+    return processes() == 1 or dist.get_rank() == 0
+
+
+def max_over_processes(value: Tensor) -> Tensor:
+    """Return the maximum over all processes, without gradient.  Every process must call it with the same shape."""
+    if processes() == 1:
+        return value
+    largest = value.detach().clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
 
 
 @contextmanager
@@ -90,7 +128,7 @@ def _joined_piece() -> Piece | None:
 def _processes() -> int:
     if _local_only.get():
         return 1
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size(_data_group) if dist.is_available() and dist.is_initialized() else 1
 
 
 def world_size() -> int:
@@ -101,7 +139,7 @@ def world_size() -> int:
 
 def rank() -> int:
     """Return the number of this rank, from 0."""
-    process = dist.get_rank() if _processes() > 1 else 0
+    process = dist.get_rank(_data_group) if _processes() > 1 else 0
     piece = _joined_piece()
     return process if piece is None else process * piece.pieces + piece.number
 
@@ -114,7 +152,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     if _processes() == 1:
         return value
     total = value.detach().clone()
-    dist.all_reduce(total)
+    dist.all_reduce(total, group=_data_group)
     return total
 
 
@@ -126,7 +164,7 @@ def max_over_ranks(value: Tensor) -> Tensor:
     if _processes() == 1:
         return value
     largest = value.detach().clone()
-    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_data_group)
     return largest
 
 
@@ -138,7 +176,7 @@ def gather(value: Tensor) -> Tensor:
     if _processes() == 1:
         return value
     parts = [torch.empty_like(value) for _ in range(_processes())]
-    dist.all_gather(parts, value.detach().contiguous())
+    dist.all_gather(parts, value.detach().contiguous(), group=_data_group)
     return torch.cat(parts)
 
 
@@ -152,7 +190,29 @@ def gather_with_gradient(value: Tensor) -> Tensor:
             "examples are compared here, which pieces of a batch (accumulate=) do not allow unless it is declared: an objective "
             "sets distributes = 'gather', a latent couples_examples = True"
         )
-    return value if _processes() == 1 else torch.cat(_gather_with_gradient(value.contiguous()))
+    if _processes() == 1:
+        return value
+    if _data_group is not None:
+        gathered: Tensor = _GatherInGroup.apply(value, _data_group)
+        return gathered
+    return torch.cat(_gather_with_gradient(value.contiguous()))
+
+
+class _GatherInGroup(torch.autograd.Function):
+    """``gather_with_gradient`` in a group of processes, where the backward pass of torch's fails with gloo."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, group: dist.ProcessGroup) -> Tensor:
+        ctx.group = group
+        parts = [torch.empty_like(value) for _ in range(dist.get_world_size(group))]
+        dist.all_gather(parts, value.contiguous(), group=group)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total, group=ctx.group)
+        return total.chunk(dist.get_world_size(ctx.group))[dist.get_rank(ctx.group)], None
 
 
 def global_draw(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> Tensor:

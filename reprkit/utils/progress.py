@@ -139,7 +139,7 @@ def track_progress(
 
     if total is None and isinstance(items, Sized):
         total = len(items)
-    bar = ProgressBar(title, total, show if collectives.rank() == 0 else False, transient=True)
+    bar = ProgressBar(title, total, show if collectives.is_main() else False, transient=True)
     try:
         for done, item in enumerate(items):
             bar.advance(done)

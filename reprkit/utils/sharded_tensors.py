@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from reprkit.utils import collectives
@@ -17,13 +19,28 @@ def local_shard(tensor: Tensor) -> Tensor:
     return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
+def whole(tensor: Tensor) -> Tensor:
+    """Gather a sharded tensor on every process, on its device; all processes that hold its shards must call it."""
+    detached = tensor.detach()
+    (placement,) = placements if len(placements := detached.placements) == 1 else (None,)  # type: ignore[attr-defined]
+    times = getattr(placement, "split_factor", 1)
+    if times == 1:
+        return detached.full_tensor()  # type: ignore[attr-defined,no-any-return]
+    # Parts that are divided one by one, such as the queries, keys and values of one matrix: torch shards but does not gather these.
+    mine = local_shard(detached).contiguous()
+    shards = [torch.empty_like(mine) for _ in range(detached.device_mesh.size())]  # type: ignore[attr-defined]
+    dist.all_gather(shards, mine, group=detached.device_mesh.get_group())  # type: ignore[attr-defined]
+    pieces = [shard.chunk(times) for shard in shards]
+    return torch.cat([piece[part] for part in range(times) for piece in pieces])
+
+
 def gather(tensor: Tensor) -> Tensor:
     """Gather a sharded tensor on rank 0's CPU (empty on other ranks); others are returned as is.  All ranks must call it."""
     if not is_sharded(tensor):
         return tensor
-    full: Tensor = tensor.detach().full_tensor()  # type: ignore[attr-defined]
+    full = whole(tensor)
     # Copied: the full tensor may be a view of longer, padded memory, which neither a checkpoint nor a state should hold.
-    return full.to("cpu", copy=True) if collectives.rank() == 0 else full.new_empty(0, device="cpu")
+    return full.to("cpu", copy=True) if collectives.is_main() else full.new_empty(0, device="cpu")
 
 
 def shard_like(whole: Tensor, like: Tensor) -> Tensor:

@@ -177,8 +177,12 @@ def test_invalid_flags_are_refused(run):
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        ("--precision", "fp23", "precision='fp23' must be 'fp32', 'bf16' or 'fp64'"),
-        ("--strategy", "fdsp", "strategy='fdsp' must be 'ddp' or 'fsdp'"),
+        ("--precision", "fp23", "precision='fp23' must be 'fp32', 'bf16', 'fp16' or 'fp64'"),
+        (
+            "--strategy",
+            "fdsp",
+            "strategy='fdsp' must be 'ddp', 'fsdp', 'hsdp', 'tp' or, with a number of processes for each model,",
+        ),
         ("--schedule", "cosin", "no schedule named 'cosin'. Did you mean 'cosine'?"),
         (
             "--optimizer",

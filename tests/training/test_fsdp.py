@@ -225,7 +225,7 @@ def test_one_process_shards_nothing():
     weights, _, seen = cut(0, LATENTS[0])
     assert_states_close(weights, plain, 0)
     assert seen[0] == 0
-    with pytest.raises(rk.ReprkitError, match="strategy='fdsp' must be 'ddp' or 'fsdp'"):
+    with pytest.raises(rk.ReprkitError, match="strategy='fdsp' must be 'ddp', 'fsdp', 'hsdp'"):
         rk.loop(*reversed(built(LATENTS[0])), steps=1, strategy="fdsp")
 
 

@@ -225,11 +225,8 @@ def test_figures_of_the_last_measurement_are_on_every_page(digits, tmp_path):
     )
     for page in pages:
         assert "At the end of training" in page
-        assert (
-            page.count("Linear CKA between layers")
-            == page.count("Accuracy of a linear probe on each layer")
-            == 1
-        )
+        assert "Linear CKA between layers" in page
+        assert "Accuracy of a linear probe on each layer" in page
     with_layers = rk.evaluate(model, digits, "layers(limit=60)", "units", fit_on=digits, progress=False)
     page = rk.report(tmp_path / "run", with_layers).read_text()
     assert "At the end of training" not in page, "the figures of the results are shown instead"

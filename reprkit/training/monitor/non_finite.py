@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reprkit.interfaces import Part
 from reprkit.models.model import Model
+from reprkit.training.loss_scaling import LOWEST
 from reprkit.training.monitor.diagnostics import NormMonitor
 from reprkit.training.sparse_gradients import gradient_values
 from reprkit.types import Losses
@@ -67,16 +68,32 @@ class ValueMonitor:
 
     def __init__(self, device: torch.device) -> None:
         self._immediate = device.type == "cpu"
-        self._pending: list[tuple[int, Tensor, Mapping[str, Tensor], str]] = []
+        self._pending: list[tuple[int, Tensor, Mapping[str, Tensor], str, Tensor | None]] = []
         self._norms: dict[str, NormMonitor] = {}
         self._diagnostics: list[Diagnostic] = []
 
-    def check(self, step: int, value: Tensor, losses: Losses | None, what: str = "loss") -> NonFinite | None:
-        """Check a loss (or a gradient's norm); return the non-finite value found, if any."""
+    def check(
+        self,
+        step: int,
+        value: Tensor,
+        losses: Losses | None,
+        what: str = "loss",
+        overflow: Tensor | None = None,
+    ) -> NonFinite | None:
+        """Check a loss (or a gradient's norm); return the non-finite value found, if any.
+
+        Args:
+            step: its step.
+            value: the value, a scalar.
+            losses: of which it is the total.
+            what: what it is.
+            overflow: the scale of a loss whose scaled gradients have overflowed, else 0: such a step was skipped, and is no failure
+                unless the scale is at its lowest.
+        """
         terms = losses.terms if losses else {}
         if self._immediate:
-            return self._check_value(step, float(value.detach()), terms, what)
-        self._pending.append((step, value.detach(), terms, what))
+            return self._check_value(step, float(value.detach()), terms, what, _skips(overflow))
+        self._pending.append((step, value.detach(), terms, what, overflow))
         return self.check_pending() if len(self._pending) >= LOOK_EVERY else None
 
     def check_pending(self) -> NonFinite | None:
@@ -84,9 +101,11 @@ class ValueMonitor:
         pending, self._pending = self._pending, []
         if not pending:
             return None
-        values = torch.stack([value.float().reshape(()) for _, value, _, _ in pending]).tolist()
-        for (step, _, terms, what), value in zip(pending, values, strict=True):
-            problem = self._check_value(step, value, terms, what)
+        values = torch.stack([value.float().reshape(()) for _, value, *_ in pending]).tolist()
+        for (step, _, terms, what, overflow), value in zip(pending, values, strict=True):
+            problem = self._check_value(
+                step, value, terms, what, not math.isfinite(value) and _skips(overflow)
+            )
             if problem is not None:
                 return problem
         return None
@@ -106,9 +125,11 @@ class ValueMonitor:
             self._norms.setdefault(what, NormMonitor()).load_state_dict(norms)
 
     def _check_value(
-        self, step: int, value: float, terms: Mapping[str, Tensor], what: str
+        self, step: int, value: float, terms: Mapping[str, Tensor], what: str, skipped: bool
     ) -> NonFinite | None:
         if not math.isfinite(value):
+            if skipped:
+                return None
             return NonFinite(step, value, _non_finite_terms(terms), what=what)
         if what.startswith(NORM):
             times = self._norms.setdefault(what, NormMonitor()).update(value)
@@ -119,6 +140,11 @@ class ValueMonitor:
                 )
                 self._diagnostics.append(Diagnostic(step, what, text))
         return None
+
+
+def _skips(overflow: Tensor | None) -> bool:
+    """Whether a step is skipped since its scaled gradients have overflowed, and the scale of its loss can still be lowered."""
+    return overflow is not None and float(overflow) >= LOWEST
 
 
 def _non_finite_terms(terms: Mapping[str, Tensor]) -> tuple[str, ...]:

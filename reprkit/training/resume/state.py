@@ -65,6 +65,7 @@ _STATE = Needed(
         "average": dict,
         "extras": Needed(dict),
         "random": Needed(dict),
+        "loss_scaling": {"scale": Needed(float), "steps": Needed(int), "skipped": Needed(int)},
     }
 )
 
