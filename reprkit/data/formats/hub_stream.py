@@ -28,8 +28,8 @@ class HubStream(Stream):
     see ``reprkit.data.Stream``: for data sorted by class use a ``buffer`` larger than a class.
 
     Of Parquet files and Arrow tables every process reads its own row groups only, and a resumed run starts at the row groups that
-    it had reached.  Other sources do not state their numbers of rows: every process reads all rows and decodes its own, and a resumed
-    run reads over those that its epoch used before.  ``describe()["reading"]`` says which it is.
+    it had reached.  Other sources do not state their numbers of rows: every process reads all rows and decodes its own, and a
+    resumed run reads over those that its epoch used before.  ``describe()["reading"]`` says which it is.
 
     Args:
         path: a folder, a file, a name on the hub (``"user/name"``), or an object of ``datasets``.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +30,14 @@ class Member:
 
     Args:
         source: "jpg", alternatives "jpg;jpeg;png", or a value of JSON, "json.caption".
+
+    Attributes:
+        suffixes: of its file, in lower case without the first dot.
+        key: of the value in a JSON file.
+        kind: what its files hold: "image", "audio", "number", "text", "json" or "array".
+
+    Raises:
+        DataError: a suffix that is not known, suffixes of several kinds, or JSON without a key.
     """
 
     def __init__(self, source: str) -> None:
@@ -37,14 +47,9 @@ class Member:
         if len(parts) == 1 and dot and head.lower() in _JSON:
             parts, self.key = [head.lower()], key
         self.suffixes = tuple(parts)
+        self.kind = self._kind()
 
-    @property
-    def kind(self) -> str:
-        """What its files hold: "image", "audio", "number", "text", "json" or "array".
-
-        Raises:
-            DataError: a suffix that is not known, or suffixes of several kinds.
-        """
+    def _kind(self) -> str:
         kinds = {kind_of(suffix) for suffix in self.suffixes}
         if None in kinds or len(kinds) != 1:
             raise DataError(f"{self.source!r} names no files that can be read as one field\n  {_KNOWN}")
@@ -54,7 +59,7 @@ class Member:
             raise DataError(f"{self.source!r}: say which value of the JSON file, for example 'json.caption'")
         return kind
 
-    def parse(self, files: Mapping[str, bytes]) -> Any:
+    def parse(self, files: Mapping[str, memoryview]) -> Any:
         """Return the field's value, as a ``ValueReader`` takes it.
 
         Raises:
@@ -70,10 +75,10 @@ class Member:
         if kind == "array":
             return read_array(content)
         if kind == "number":
-            return int(content)
+            return int(bytes(content))
         if kind == "text":
-            return content.decode("utf-8").removesuffix("\n")
-        record = json.loads(content)
+            return bytes(content).decode("utf-8").removesuffix("\n")
+        record = json.loads(bytes(content))
         if not isinstance(record, dict) or self.key not in record:
             raise DataError(f"its JSON file has no value {self.key!r}")
         return record[self.key]
@@ -85,10 +90,30 @@ _KNOWN = (
 )
 
 
-def read_array(content: bytes) -> np.ndarray:
-    """Return the array of a .npy file; arrays of objects are refused."""
-    array: np.ndarray = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    return array
+def read_array(content: memoryview) -> np.ndarray:
+    """Return the array of a .npy file, a view of its content.
+
+    Raises:
+        ValueError: it is no .npy file, is cut short, or holds objects.
+    """
+    # np.load parses the text of the header each time, which takes longer than reading 100 kB.
+    wide = len(content) > 6 and content[6] > 1
+    length = int.from_bytes(content[8 : 12 if wide else 10], "little")
+    start = (12 if wide else 10) + length
+    shape, fortran, dtype = _array_header(bytes(content[:start]))
+    flat = np.frombuffer(content, dtype, count=math.prod(shape), offset=start)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+@functools.lru_cache(maxsize=1024)
+def _array_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    file = io.BytesIO(header)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are not read")
+    return shape, fortran, dtype
 
 
 def kind_of(suffix: str) -> str | None:
@@ -137,7 +162,7 @@ def member_reader(
     if kind == "image":
         if size is None:
             raise DataError(f"field {name!r} holds images: give size=(h, w), to which all are resized")
-        return ImageReader(size)
+        return PixelReader(size)
     if kind == "audio":
         return AudioReader(rate)
     if kind == "array":
@@ -145,6 +170,14 @@ def member_reader(
     if kind == "number" or name == "label":
         return make_reader(name, list(values), kind="label", classes=classes)
     return make_reader(name, list(values), classes=classes, vocab=vocab)
+
+
+class PixelReader(ImageReader):
+    """Reader of image files as values in [0, 1]: float32 (h w c)."""
+
+    def __call__(self, value: Any) -> Tensor:
+        """Decode the pixels."""
+        return super().__call__(value).float().div_(255)
 
 
 class ArrayReader(ValueReader):

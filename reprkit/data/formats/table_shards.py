@@ -47,24 +47,41 @@ def find_shards(table: Any, columns: list[str]) -> TableShards | None:
     Raises:
         DataError: a Parquet file without a valid footer.
     """
-    if hasattr(table, "reshard"):
-        table = table.reshard()
-    source = getattr(table, "_ex_iterable", None)
-    # datasets has no public way to the rows of a shard: what is not known here is read from the start, as any other stream.
-    while type(source).__name__ in _SAME_ROWS and hasattr(source, "ex_iterable"):
-        source = source.ex_iterable
-    if type(source).__name__ != "ArrowExamplesIterable" or getattr(table, "_distributed", None) is not None:
+    source = _source(table)
+    if source is None:
         return None
-    arguments = source.kwargs
-    if isinstance(arguments.get("shards"), list):
-        sizes = [len(part) for part in arguments["shards"]]
-    elif set(arguments) == {"files", "row_groups_list"}:
+    if set(source.kwargs) == {"files", "row_groups_list"}:  # of Parquet: a shard is a file or a row group
+        table = _by_row_group(table, source.kwargs)
+        arguments = _source(table).kwargs
         sizes = _row_group_sizes(list(arguments["files"]), list(arguments["row_groups_list"]))
+    elif isinstance(source.kwargs.get("shards"), list):
+        sizes = [len(part) for part in source.kwargs["shards"]]
     else:
         return None
     if len(sizes) != table.num_shards:
         return None
     return TableShards(table.select_columns(columns), np.array(sizes, np.int64))
+
+
+def _source(table: Any) -> Any:
+    """Return what yields the rows of a table, of which each is one of the files'; None where something else does."""
+    # datasets has no public way to the rows of a shard: what is not known here is read from the start, as any other stream.
+    source = getattr(table, "_ex_iterable", None)
+    while type(source).__name__ in _SAME_ROWS and hasattr(source, "ex_iterable"):
+        source = source.ex_iterable
+    known = type(source).__name__ == "ArrowExamplesIterable" and getattr(table, "_distributed", None) is None
+    return source if known else None
+
+
+def _by_row_group(table: Any, arguments: Mapping[str, Any]) -> Any:
+    """Return the table with a shard for each row group, where the installed version of ``datasets`` can."""
+    if not hasattr(table, "reshard"):
+        return table
+    try:
+        return table.reshard()
+    except Exception as error:
+        _row_group_sizes(list(arguments["files"]), list(arguments["row_groups_list"]))  # names the file
+        raise DataError(f"the Parquet files cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _row_group_sizes(files: list[str], groups: list[Any]) -> list[int]:

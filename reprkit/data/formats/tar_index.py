@@ -30,7 +30,8 @@ class TarIndex:
         suffixes: index in ``names`` of the suffix of every member (m,), int64.
         records: the first member of every record, and the number of members at the end (r + 1,), int64.
         sizes: number of records of every file (s,), int64.
-        lost: bytes of every file that cannot be read, because it is truncated or damaged (s,), int64.
+        lost: bytes of every truncated or damaged file after its last whole member (s,), int64; where it is shorter than
+            the others, as if it had been as long as their median.
         names: the suffixes, in lower case without the first dot: "jpg", "seg.png".
         damages: (number of the file, what is wrong with it).
         ignored: number of members that are no record: folders, links, hidden files.
@@ -77,7 +78,11 @@ class _Scan:
 
     def __init__(self) -> None:
         self.offsets, self.lengths, self.suffixes = list[int](), list[int](), list[int]()
-        self.records, self.sizes, self.lost = list[int](), list[int](), list[int]()
+        self.records, self.sizes = list[int](), list[int]()
+        self.files, self.ends = (
+            list[int](),
+            list[int](),
+        )  # bytes of the files, and where their last whole members end
         self.names: dict[str, int] = {}
         self.damages: list[tuple[int, str]] = []
         self.ignored = 0
@@ -86,9 +91,18 @@ class _Scan:
         before, size = len(self.records), path.stat().st_size
         damage, end = self._add_members(path, size)
         self.sizes.append(len(self.records) - before)
-        self.lost.append(size - end if damage else 0)
+        self.files.append(size)
+        self.ends.append(end)
         if damage:
             self.damages.append((len(self.sizes) - 1, damage))
+
+    def lost(self) -> np.ndarray:
+        """Return the bytes that every file has lost: see ``TarIndex``."""
+        damaged = np.zeros(len(self.files), bool)
+        damaged[[number for number, _ in self.damages]] = True
+        files = np.array(self.files, np.int64)
+        usual = int(np.median(files[~damaged])) if not damaged.all() else 0
+        return np.where(damaged, np.maximum(files, usual) - np.array(self.ends), 0).astype(np.int64)
 
     def _add_members(self, path: Path, size: int) -> tuple[str | None, int]:
         """Add the records of a file; return what is wrong with it, and where its last whole member ends."""
@@ -100,7 +114,7 @@ class _Scan:
                     stop = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
                     if member.offset_data + member.size > size:
                         return f"truncated in {member.name!r}", end
-                    end = stop
+                    end = min(stop, size)
                     key, suffix = split_name(member.name)
                     if not member.isreg() or suffix is None:
                         self.ignored += 1
@@ -146,7 +160,7 @@ def _scan(paths: Sequence[Path]) -> TarIndex:
         suffixes=np.array(scan.suffixes, np.int64),
         records=np.array([*scan.records, len(scan.offsets)], np.int64),
         sizes=np.array(scan.sizes, np.int64),
-        lost=np.array(scan.lost, np.int64),
+        lost=scan.lost(),
         names=list(scan.names),
         damages=scan.damages,
         ignored=scan.ignored,

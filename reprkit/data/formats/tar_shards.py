@@ -36,8 +36,8 @@ class TarShards(Shards):
         """Yield the references of the records with these numbers."""
         return ((shard, number) for number in numbers.tolist())
 
-    def content(self, reference: Reference, wanted: Collection[str]) -> dict[str, bytes]:
-        """Return the files of a record that have the wanted suffixes: suffix -> content.
+    def content(self, reference: Reference, wanted: Collection[str]) -> dict[str, memoryview]:
+        """Return the files of a record that have the wanted suffixes: suffix -> content, views of one block of memory.
 
         Raises:
             DataError: the tar file was removed, replaced or cut short, or cannot be read.
@@ -60,9 +60,9 @@ class TarShards(Shards):
         file = self._open(shard)
         start, end = found[0][1], found[-1][1] + found[-1][2]
         if end - start <= sum(length for _, _, length in found) + _GAP:  # neighbors: one read
-            block = memoryview(file.read(start, end))
-            return {name: bytes(block[at - start : at - start + length]) for name, at, length in found}
-        return {name: file.read(at, at + length) for name, at, length in found}
+            block = _read(file, start, end)
+            return {name: block[at - start : at - start + length] for name, at, length in found}
+        return {name: _read(file, at, at + length) for name, at, length in found}
 
     def suffixes_of(self, reference: Reference) -> list[str]:
         """Return the suffixes of a record's files."""
@@ -88,3 +88,9 @@ class TarShards(Shards):
                 self._files.popitem(last=False)[1].close()
         self._files.move_to_end(shard)
         return file
+
+
+def _read(file: PositionalFile, start: int, stop: int) -> memoryview:
+    block = memoryview(bytearray(stop - start))
+    file.read_into(block, start)
+    return block

@@ -178,7 +178,7 @@ class TarStream(Stream):
             )
         warnings.warn(
             f"{len(named)} of the {len(self._shards.paths)} tar files of {self._name} are truncated or damaged; their records "
-            f"before the damage are used, and {lost:,} bytes are not read\n{lines}",
+            f"before the damage are used, and about {lost:,} bytes are lost\n{lines}",
             stacklevel=3,
         )
         return {"skipped": named[:20], "skipped_count": len(named)}

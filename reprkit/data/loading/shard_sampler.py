@@ -99,24 +99,33 @@ class ShardSampler:
         local = self.batch // self.ranks
         first, last = self.rank * local, (self.rank + 1) * local
         own = range(first // self._share, -(-last // self._share))
-        step = start
+        step, following = start, list[ShardReader]()
         while stop is None or step < stop:
             epoch, place = divmod(step, self.per_epoch)
-            plan, used = self._plan(epoch), place * self._share
-            readers = [
-                ShardReader(plan, each, self.buffer, self._generator(epoch, each), used, self.data.name)
-                for each in own
-            ]
+            readers = following or self._open(epoch, own, place * self._share)
+            following = []
             for _ in range(place, self.per_epoch):
                 if stop is not None and step >= stop:
                     return
                 groups = []
-                for number, reader in zip(own, readers, strict=True):
+                for index, (number, reader) in enumerate(zip(own, readers, strict=True)):
                     records, begin = reader.take(self._share, self._spares), number * self._share
+                    missing = self._share + self._spares - len(records)
+                    if missing:  # at the end of an epoch the next one has the replacements
+                        following = following or self._open(epoch + 1, own, 0)
+                        records += following[index].take(0, missing)
                     groups.append(Group(records, max(first - begin, 0), min(last - begin, self._share)))
                 self._remember(step, groups)
                 yield step, RankShare(groups, decode_all=False), None
                 step += 1
+
+    def _open(self, epoch: int, readers: range, used: int) -> list[ShardReader]:
+        """Return readers of an epoch, after as many records of each."""
+        plan = self._plan(epoch)
+        return [
+            ShardReader(plan, each, self.buffer, self._generator(epoch, each), used, self.data.name)
+            for each in readers
+        ]
 
     def _remember(self, step: int, groups: list[Group]) -> None:
         self._recent[step] = [item[0] for group in groups for item in group.records[group.start : group.stop]]
