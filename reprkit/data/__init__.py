@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from reprkit.data.formats.images import Images
     from reprkit.data.formats.json_lines import JsonLines
     from reprkit.data.formats.lines import Lines
+    from reprkit.data.formats.shard_writer import write_shards
     from reprkit.data.formats.table import Table
+    from reprkit.data.formats.tar_stream import TarStream
     from reprkit.data.formats.tensors import Tensors
     from reprkit.data.loading.order import Order, loader
     from reprkit.data.resolve import dataset
@@ -44,11 +46,13 @@ __all__ = [
     "Stream",
     "Subset",
     "Table",
+    "TarStream",
     "Tensors",
     "check_batch",
     "collate",
     "dataset",
     "loader",
+    "write_shards",
 ]
 
 # Lazy, because parts import the signature (torch-free) long before any data is read.
@@ -64,7 +68,9 @@ __getattr__, __dir__ = attach(
         "formats.hub_stream": ["HubStream"],
         "formats.images": ["Images"],
         "formats.json_lines": ["JsonLines"],
+        "formats.shard_writer": ["write_shards"],
         "formats.table": ["Table"],
+        "formats.tar_stream": ["TarStream"],
         "formats.lines": ["Lines"],
         "loading.order": ["Order", "loader"],
         "streams": ["Stream"],

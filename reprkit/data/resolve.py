@@ -48,6 +48,7 @@ def dataset(source: Any, *, registry: Registry | None = None, **options: Any) ->
     .jsonl, .ndjson, or a folder         json-lines
     .txt, or a folder                    lines
     .csv, .tsv, .parquet                 table
+    .tar, or a folder                    shards
     ===================================  ============
 
     Args:
@@ -171,13 +172,14 @@ def _as_path(source: str | Path | Reference, registry: Registry | None) -> Path 
 
 def _file_suffixes() -> dict[str, str]:
     """Return the suffixes of single files: suffix -> data set that reads it."""
-    from reprkit.data.formats import json_lines, lines, table
+    from reprkit.data.formats import json_lines, lines, shard_paths, table
 
     return {
         **dict.fromkeys((".npy", ".npz"), "arrays"),
         **dict.fromkeys(json_lines.SUFFIXES, "json-lines"),
         **dict.fromkeys(lines.SUFFIXES, "lines"),
         **dict.fromkeys(table.SUFFIXES, "table"),
+        **dict.fromkeys(shard_paths.SUFFIXES, "shards"),
     }
 
 

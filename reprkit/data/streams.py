@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -16,7 +15,9 @@ from reprkit.data.base import Dataset, derive_seed, held_out_share
 from reprkit.data.collation import collate
 from reprkit.data.formats.in_memory import InMemory
 from reprkit.data.formats.value_readers import class_facts
-from reprkit.data.loading.stream_sampler import SPARES, RankShare, StreamSampler
+from reprkit.data.loading.shard_sampler import ShardSampler
+from reprkit.data.loading.shards import SelectedShards, Shards, hash_position
+from reprkit.data.loading.stream_sampler import SPARES, Group, RankShare, StreamSampler
 from reprkit.data.relabeled import relabeled_signature, renumber
 from reprkit.data.summary import summarize
 from reprkit.errors import DataError, ReprkitError
@@ -43,15 +44,20 @@ class Stream(Dataset):
     process reads all records and decodes its own.  An incomplete batch at the end of an epoch is dropped.  A resumed run skips the
     records that its epoch used before, without decoding them.
 
+    A subclass whose records lie in shards that can be read on their own returns them from ``shards``.  Then every process reads its
+    part of the shards only, and a resumed run does not read what it used before: see ``ShardSampler``.
+
     A record for which ``decode`` raises is skipped and counted, the first ones are named in warnings, and the next readable record
     of the batch is used a second time in its place: so neither later batches nor a resumed run depend on it.
 
     Attributes:
-        buffer: size of the shuffle buffer in records; 1 keeps the stored order.
+        buffer: size of the shuffle buffer in records; 1 keeps the stored order (of the records within a shard).
+        readers: shards that are read at a time, over all processes, where they can be read on their own.
         max_corrupt: largest share of unreadable records, of those that this process has decoded (of 1,000 at least).
     """
 
     buffer: int = 1000
+    readers: int = 16
     max_corrupt: float = 0.01
 
     def read(self) -> Iterator[Any]:
@@ -61,6 +67,10 @@ class Stream(Dataset):
     def decode(self, record: Any) -> dict[str, Tensor]:
         """Return the example of a record; may raise any exception."""
         raise NotImplementedError(f"{type(self).__name__} must define decode")
+
+    def shards(self) -> Shards | None:
+        """Return the shards of the stream; None where it can only be read from its start."""
+        return None
 
     def numbered_records(self) -> Iterator[tuple[int, Any]]:
         """Yield (position, record) in stored order.
@@ -163,7 +173,7 @@ class Stream(Dataset):
         buckets: bool | int = False,
         groups: str | None = None,
         mates: int = 2,
-    ) -> StreamSampler:
+    ) -> StreamSampler | ShardSampler:
         """Return the order of records in training.
 
         Raises:
@@ -178,6 +188,9 @@ class Stream(Dataset):
                 f"buckets need the length of every example in advance, and {self.name} is a stream: train without buckets"
             )
         self._counters()  # created now, so that worker processes share its memory
+        shards = self.shards()
+        if shards is not None:
+            return ShardSampler(self, shards, batch, seed, ranks=ranks, rank=rank)
         return StreamSampler(self, batch, seed, ranks=ranks, rank=rank)
 
     def batch(self, indices: Any) -> dict[str, Tensor]:
@@ -188,13 +201,15 @@ class Stream(Dataset):
         """
         if not isinstance(indices, RankShare):
             raise NoLengthError(f"{self.name} is a stream and has no indices: data.take(n).batch(...)")
-        share = indices
-        decoded: dict[int, dict[str, Tensor] | None] = {}
-        count = share.size if share.decode_all else share.own
-        examples = [self._decode_or_next(share, index, decoded) for index in range(count)]
+        share, examples, own = indices, list[dict[str, Tensor]](), 0
+        for group in share.groups:
+            decoded: dict[int, dict[str, Tensor] | None] = {}
+            stop = len(group.records) if share.decode_all else group.stop
+            examples += [self._decode_or_next(group, index, decoded) for index in range(group.start, stop)]
+            own += group.stop - group.start
         self._check_share()
         batch = collate(examples, self.signature)
-        return {name: value[: share.own] for name, value in batch.items()} if share.decode_all else batch
+        return {name: value[:own] for name, value in batch.items()} if share.decode_all else batch
 
     def summary(self) -> str:
         """Return what was read, in one line."""
@@ -202,14 +217,29 @@ class Stream(Dataset):
 
     def describe(self) -> dict[str, Any]:
         """Return the description that ``run.json`` stores; it has no size."""
+        skipped = [*self.facts.get("skipped", ()), *self._first_skipped()]
+        count = self.facts.get("skipped_count", 0) + self.skipped
         return {
             "name": self.name,
             "reference": self.reference,
             "stream": True,
             "buffer": self.buffer,
+            **self._reading(),
             "signature": self.signature.to_json(),
             **self.facts,
-            **({"skipped": self._first_skipped(), "skipped_count": self.skipped} if self.skipped else {}),
+            **({"skipped": skipped, "skipped_count": count} if count else {}),
+        }
+
+    def _reading(self) -> dict[str, Any]:
+        """Return how processes divide the records, for ``describe``."""
+        shards = self.shards()
+        if shards is None:
+            return {"reading": "every process reads all records and decodes its own"}
+        return {
+            "reading": "every process reads its own part of the shards",
+            "shards": len(shards.sizes),
+            "records": shards.count,
+            "readers": self.readers,
         }
 
     def __repr__(self) -> str:
@@ -247,17 +277,17 @@ class Stream(Dataset):
                 yield example
 
     def _decode_or_next(
-        self, share: RankShare, index: int, decoded: dict[int, dict[str, Tensor] | None]
+        self, group: Group, index: int, decoded: dict[int, dict[str, Tensor] | None]
     ) -> dict[str, Tensor]:
-        """Return the example at an index of the batch, or the next readable one; ``decoded`` caches examples by index."""
-        for offset in range(min(SPARES + 1, share.size)):
-            candidate = (index + offset) % share.size
+        """Return the example at an index of the group, or the next readable one; ``decoded`` caches examples by index."""
+        for offset in range(min(SPARES + 1, len(group.records))):
+            candidate = (index + offset) % len(group.records)
             if candidate not in decoded:
-                decoded[candidate] = self._decode_or_none(*share.records[candidate])
+                decoded[candidate] = self._decode_or_none(*group.records[candidate])
             example = decoded[candidate]
             if example is not None:
                 return example
-        first = share.records[index][0]
+        first = group.records[index][0]
         raise DataError(f"record {first} of {self.name} and the records after it in its batch cannot be read")
 
     def _decode_or_none(self, position: int, record: Any) -> dict[str, Tensor] | None:
@@ -299,7 +329,11 @@ class RelabeledStream(Stream):
         self.data, self._numbers = whole, {name: torch.tensor(values) for name, values in numbers.items()}
         self.signature = relabeled_signature(whole.signature, classes)
         self.reference, self.facts = whole.reference, {**whole.facts, **class_facts(dict(classes))}
-        self.buffer, self.max_corrupt = whole.buffer, whole.max_corrupt
+        self.buffer, self.readers, self.max_corrupt = whole.buffer, whole.readers, whole.max_corrupt
+
+    def shards(self) -> Shards | None:
+        """Return the shards of the whole stream."""
+        return self.data.shards()
 
     def numbered_records(self) -> Iterator[tuple[int, Any]]:
         """Yield the records of the whole stream with their positions."""
@@ -321,8 +355,16 @@ class Part(Stream):
     def __init__(self, whole: Stream, part: str, bounds: tuple[float, float], seed: int) -> None:
         self.data, self.part, self._bounds, self._salt = whole, part, bounds, derive_seed(seed, _PART)
         self.signature, self.reference = whole.signature, whole.reference
-        self.buffer, self.max_corrupt = whole.buffer, whole.max_corrupt
+        self.buffer, self.readers, self.max_corrupt = whole.buffer, whole.readers, whole.max_corrupt
         self.facts = {**whole.facts, "part": part, "seed": seed, "share": round(bounds[1] - bounds[0], 6)}
+        self._shards: Shards | None = None
+
+    def shards(self) -> Shards | None:
+        """Return the shards of the whole stream with the part's records only."""
+        whole = self.data.shards()
+        if self._shards is None and whole is not None:
+            self._shards = SelectedShards(whole, self._bounds, self._salt)
+        return self._shards
 
     def numbered_records(self) -> Iterator[tuple[int, Any]]:
         """Yield the part's records with their positions in the whole stream."""
@@ -330,7 +372,7 @@ class Part(Stream):
         return (
             (position, record)
             for position, record in self.data.numbered_records()
-            if low <= _hash(position, self._salt) < high
+            if low <= hash_position(position, self._salt) < high
         )
 
     def decode(self, record: Any) -> dict[str, Tensor]:
@@ -345,12 +387,3 @@ class Part(Stream):
 
 def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, ReprkitError) else f"{type(error).__name__}: {error}"
-
-
-def _hash(position: int, salt: int) -> float:
-    """Hash a position to a number in [0, 1) (splitmix64: Steele et al. 2014)."""
-    full = (1 << 64) - 1
-    value = (position * 0x9E3779B97F4A7C15 + salt) & full
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & full
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & full
-    return math.ldexp((value ^ (value >> 31)) >> 11, -53)

@@ -319,6 +319,11 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("datasets",),
     )
     yield Spec(
+        "shards",
+        "reprkit.data.formats.tar_stream:TarStream",
+        "Tar files of records (WebDataset's layout), streamed: every process reads its part (Aizman et al. 2019)",
+    )
+    yield Spec(
         "codes",
         "reprkit.models.codes_dataset:CodesOf",
         "The codes of a data set under a saved model, for learning a prior",

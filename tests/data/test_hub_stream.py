@@ -1,3 +1,5 @@
+from itertools import chain
+
 import datasets
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hub_files import table
 
 import reprkit as rk
 from reprkit.data import HubStream, loader
+from reprkit.data.formats.table_shards import TableShards
 from reprkit.errors import DataError, PartArgumentError
 from reprkit.runs.reader import read_record
 from reprkit.testing.pool import together
@@ -104,6 +107,96 @@ def test_resumed_run_is_identical(folder, tmp_path):
         assert all(torch.equal(one, two) for one, two in zip(rest, seen[-len(rest) :], strict=True))
         assert all(torch.equal(ahead[name], value) for name, value in whole.items())
     assert read_record(out)["data"]["stream"] is True
+
+
+def parquet(folder, sizes, rows=10):
+    """Write Parquet files of these sizes with row groups of ``rows`` rows; the rows count through them."""
+    folder.mkdir()
+    first = 0
+    for number, size in enumerate(sizes):
+        values = {"x": [[float(first + i), 0.0] for i in range(size)], "other": ["o"] * size}
+        made = datasets.Dataset.from_dict(values)
+        made.to_parquet(folder / f"train-{number}.parquet", batch_size=rows)
+        first += size
+    return folder
+
+
+def read_shards(monkeypatch):
+    """Return a list to which every shard that is read is added: (shard, first row, rows that are wanted)."""
+    read, original = [], TableShards.read
+    monkeypatch.setattr(
+        TableShards,
+        "read",
+        lambda self, shard, rows: (
+            read.append((shard, int(rows[0]), len(rows))) or original(self, shard, rows)
+        ),
+    )
+    return read
+
+
+def numbers(data, *start, ranks=1, rank=0, **stop):
+    order = data.order(20, 1, ranks=ranks, rank=rank)
+    return [batch["x"][:, 0].int().tolist() for batch in loader(data, order, *start, **stop)]
+
+
+def test_processes_read_their_own_row_groups(tmp_path, monkeypatch):
+    data = HubStream(parquet(tmp_path / "a", (130, 7, 203)), columns={"x": "x"}, buffer=40, readers=4)
+    told = data.describe()
+    assert (told["shards"], told["records"], told["readers"]) == (13 + 1 + 21, 340, 4)
+    assert told["reading"] == "every process reads its own part of the shards"
+    whole = numbers(data, stop=34)
+    assert [sorted(chain(*whole[:17])), sorted(chain(*whole[17:]))] == [list(range(340))] * 2
+    assert data.order(20, 1).global_batch(20).tolist() == whole[20]
+    read = read_shards(monkeypatch)
+    for ranks in (2, 4):
+        parts, opened = [], []
+        for rank in range(ranks):
+            read.clear()
+            parts.append(numbers(data, stop=17, ranks=ranks, rank=rank))
+            opened.append({shard for shard, _, _ in read})
+        assert [list(chain(*each)) for each in zip(*parts, strict=True)] == whole[:17]
+        # One row group may lie on each border between readers; the end of an epoch opens the next one's first.
+        assert sum(map(len, opened)) <= 35 + 3 + 4 * 3
+        assert max(map(len, opened)) <= 35 // ranks + 2 * (4 // ranks) + 4
+    read.clear()
+    assert numbers(data, 13, stop=16) == whole[13:16]
+    assert sum(rows for _, _, rows in read) <= 4 * (
+        20 + 85 // 4 + 40
+    )  # the last quarter, and what waited in the buffers
+    resumed = [numbers(data, 13, stop=34, ranks=4, rank=rank) for rank in range(4)]
+    assert [list(chain(*each)) for each in zip(*resumed, strict=True)] == whole[13:]
+
+
+def test_tables_in_memory_and_on_disk_have_shards_too(tmp_path):
+    table = datasets.Dataset.from_dict({"x": [[float(i), 0.0] for i in range(1000)]})
+    table.save_to_disk(tmp_path / "saved")
+    for source in (table.to_iterable_dataset(num_shards=5), tmp_path / "saved"):
+        data = HubStream(source, columns={"x": "x"}, buffer=40)
+        assert data.describe()["records"] == 1000
+        assert sorted(chain(*numbers(data, stop=50))) == list(range(1000))
+
+
+def test_other_sources_are_read_by_every_process_and_say_so(tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"x": [{i}, 0]}}\n' for i in range(100)))
+    folder = parquet(tmp_path / "a", (50, 50))
+    table = datasets.load_dataset(str(folder), split="train", streaming=True)
+    for source, left in (
+        (tmp_path / "a.jsonl", 100),
+        (table.filter(lambda row: row["x"][0] % 2 == 0), 50),
+        (table.skip(20), 80),
+        (table.shuffle(seed=0, buffer_size=3), 100),
+    ):
+        data = HubStream(source, columns={"x": "x"})
+        assert data.describe()["reading"] == "every process reads all records and decodes its own"
+        assert len(set(chain(*numbers(data, stop=left // 20)))) == left // 20 * 20
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path):
+    folder = parquet(tmp_path / "a", (50, 50))
+    file = folder / "train-1.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(DataError, match="train-1.parquet"):
+        HubStream(folder, columns={"x": "x"})
 
 
 @pytest.mark.slow

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.media_readers import Size
+from reprkit.data.formats.table_shards import find_shards
 from reprkit.data.formats.tables import choose_part, open_tables, short_name, without_decoding
+from reprkit.data.loading.shards import Shards
 from reprkit.data.signature import Column
 from reprkit.data.streams import Stream
 from reprkit.errors import DataError
@@ -25,6 +27,10 @@ class HubStream(Stream):
     width of lists of numbers is that of most of the first 100 rows.  Without random access the order is that of a shuffle buffer,
     see ``reprkit.data.Stream``: for data sorted by class use a ``buffer`` larger than a class.
 
+    Of Parquet files and Arrow tables every process reads its own row groups only, and a resumed run starts at the row groups that
+    it had reached.  Other sources do not state their numbers of rows: every process reads all rows and decodes its own, and a
+    resumed run reads over those that its epoch used before.  ``describe()["reading"]`` says which it is.
+
     Args:
         path: a folder, a file, a name on the hub (``"user/name"``), or an object of ``datasets``.
         name: configuration, where there are several.
@@ -35,6 +41,7 @@ class HubStream(Stream):
         size: (h, w) of images, (h, w, 1) for grayscale, or one number for both sides.
         rate: sampling rate of audio, in Hz.
         buffer: size of the shuffle buffer in rows, which are held in memory as they are stored.
+        readers: row groups that are read at a time, over all processes.
         max_corrupt: largest share of unreadable rows that may be skipped, of at least 1,000; more is an error.
 
     Raises:
@@ -52,6 +59,7 @@ class HubStream(Stream):
         size: Size = None,
         rate: Count = 16000,
         buffer: Count = 1000,
+        readers: Count = 8,
         max_corrupt: Share = 0.01,
     ) -> None:
         parts = open_tables(path, name, streaming=True)
@@ -66,8 +74,13 @@ class HubStream(Stream):
                 "  make its column a ClassLabel in the files, leave the field out with columns=, or read the data with hub(...)"
             )
         self._table = table.select_columns(self._columns.columns)
-        self.buffer, self.max_corrupt = buffer, max_corrupt
+        self._shards = find_shards(table, self._columns.columns)
+        self.buffer, self.readers, self.max_corrupt = buffer, readers, max_corrupt
         self.signature, self.facts = self._columns.signature(), self._columns.facts()
+
+    def shards(self) -> Shards | None:
+        """Return the row groups of Parquet files or the parts of an Arrow table; None for other sources."""
+        return self._shards
 
     def read(self) -> Iterator[Mapping[str, Any]]:
         """Yield the rows, with images and audio as encoded files."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,10 @@ class PositionalFile:
         if os.fstat(self.open()).st_size < self._size:
             raise self._changed()
 
-    def close(self) -> None:
+    def close(self, *, _close: Callable[[int], None] = os.close) -> None:
         """Close the file; the next read opens it again."""
         if self._handle is not None:
-            os.close(self._handle)
+            _close(self._handle)  # bound above, because modules are gone when the interpreter ends
             self._handle = None
 
     def __del__(self) -> None:

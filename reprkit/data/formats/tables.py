@@ -14,6 +14,7 @@ from reprkit.errors import DataError, nearest
 _MODULES = {
     ".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".arrow": "arrow",
 }  # fmt: skip
+_SHARD_ROWS, _MOST_SHARDS = 256, 1024  # rows and number of the shards of a map-style table
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -34,7 +35,7 @@ def open_tables(
         parts = dict(source) if isinstance(source, Mapping) else {str(source.split or "train"): source}
         if streaming or not any(isinstance(part, datasets.IterableDataset) for part in parts.values()):
             return {
-                key: part.to_iterable_dataset() if streaming and isinstance(part, datasets.Dataset) else part
+                key: _streamed(part) if streaming and isinstance(part, datasets.Dataset) else part
                 for key, part in parts.items()
             }
         raise DataError(
@@ -47,7 +48,7 @@ def open_tables(
         if local.is_dir() and any((local / name).exists() for name in ("state.json", "dataset_dict.json")):
             saved = datasets.load_from_disk(str(local))
             parts = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
-            return {key: part.to_iterable_dataset() if streaming else part for key, part in parts.items()}
+            return {key: _streamed(part) if streaming else part for key, part in parts.items()}
         if local.is_file():
             module = _MODULES.get(local.suffix.lower())
             if module is None:
@@ -75,6 +76,11 @@ def open_tables(
         raise DataError(
             f"{what} cannot be read by datasets: {type(error).__name__}: {reason[0][:300] if reason else ''}"
         ) from error
+
+
+def _streamed(table: Any) -> Any:
+    """Return a map-style table as a stream of many shards."""
+    return table.to_iterable_dataset(num_shards=min(max(1, len(table) // _SHARD_ROWS), _MOST_SHARDS))
 
 
 def is_table(source: Any) -> bool:

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from reprkit.data.base import Dataset, derive_seed
 from reprkit.data.loading.buckets import WINDOW, bucket_by_length
+from reprkit.data.loading.joint_padding import pad_jointly
 from reprkit.data.loading.mates import order_mates
 from reprkit.data.loading.workers import Task, make_batch, prefetch
 from reprkit.errors import DataError
 
 if TYPE_CHECKING:
+    from reprkit.data.loading.shard_sampler import ShardSampler
     from reprkit.data.loading.stream_sampler import StreamSampler
 
 _ORDER = 0x6F72646572  # salt: splits and workers have the same seed
@@ -44,6 +46,8 @@ class Order:
         DataError: fewer examples than one batch, a batch size that is no multiple of ``ranks``, or of ``mates`` where there are
             groups; lengths and groups together.
     """
+
+    joint_padding = False  # a rank knows the lengths of the others' examples
 
     def __init__(
         self,
@@ -140,7 +144,7 @@ class Order:
 
 def loader(
     dataset: Dataset,
-    order: Order | StreamSampler,
+    order: Order | StreamSampler | ShardSampler,
     start: int = 0,
     workers: int = 0,
     *,
@@ -170,8 +174,11 @@ def loader(
     tasks = order.tasks(dataset, start, stop)
     # Not a generator itself, so that errors are raised now and not at the first batch.
     if workers:
-        return prefetch(dataset, tasks, order.seed, order.rank, workers, pin)
-    return _load_here(dataset, tasks, pin)
+        batches = prefetch(dataset, tasks, order.seed, order.rank, workers, pin)
+    else:
+        batches = _load_here(dataset, tasks, pin)
+    joint = order.joint_padding and order.ranks > 1 and dataset.signature.varying_fields()
+    return pad_jointly(batches, dataset.signature, order.ranks) if joint else batches
 
 
 def _load_here(dataset: Dataset, tasks: Iterable[Task], pin: bool) -> Iterator[dict[str, Tensor]]:

@@ -22,24 +22,35 @@ SPARES = 8  # consecutive unreadable records in a batch that can be replaced
 
 
 @dataclass(frozen=True)
-class RankShare:
-    """One rank's share of a global batch: the batch's records in cyclic order, from the rank's first one on.
+class Group:
+    """Consecutive records of a batch, of which a rank decodes some; an unreadable one is replaced by the next readable one.
 
     Attributes:
-        records: (position, record): the rank's own, and the ones after them as replacements for unreadable ones.
-        own: number of the rank's own records.
-        size: number of records in the global batch.
-        decode_all: whether all records must be decoded, because lengths vary and all ranks pad to the longest.
+        records: (position, record); after the last one comes the first.
+        start: index of the rank's first record.
+        stop: index after its last one.
     """
 
     records: list[tuple[int, Any]]
-    own: int
-    size: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class RankShare:
+    """One rank's share of a global batch: the records of its groups, concatenated.
+
+    Attributes:
+        groups: the rank's own records, and others as replacements for unreadable ones.
+        decode_all: whether all records must be decoded, because lengths vary and all ranks pad to the longest.
+    """
+
+    groups: list[Group]
     decode_all: bool
 
 
 class StreamSampler:
-    """Records of each step's batch: the counterpart of ``Order`` for a stream; see ``Stream``.
+    """Records of each step's batch, for a stream that is read from its start: every rank reads all records; see ``Stream``.
 
     Args:
         data: the stream.
@@ -51,6 +62,8 @@ class StreamSampler:
     Raises:
         DataError: a batch size that is no multiple of ``ranks``.
     """
+
+    joint_padding = False
 
     def __init__(self, data: Stream, batch: int, seed: int = 0, *, ranks: int = 1, rank: int = 0) -> None:
         Order(max(batch, 1), batch, seed, ranks=ranks, rank=rank)  # validates the arguments
@@ -83,7 +96,7 @@ class StreamSampler:
                 del self._recent[next(iter(self._recent))]
             first = self.rank * local
             cyclic = [*records[first:], *records[:first]]
-            yield step, RankShare(cyclic[:count], local, self.batch, decode_all), None
+            yield step, RankShare([Group(cyclic[:count], 0, local)], decode_all), None
 
     def _batches(self, start: int) -> Iterator[tuple[int, list[tuple[int, Any]]]]:
         """Yield (step, global batch) from a step on, without end."""
