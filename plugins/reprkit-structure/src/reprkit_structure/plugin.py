@@ -1,0 +1,3 @@
+"""Registration of reprkit-structure's parts: hooks and strings; a part's module is imported when it is first built."""
+
+reprkit_api = 1  # version of the plugin interface
