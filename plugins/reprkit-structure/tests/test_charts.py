@@ -1,16 +1,24 @@
 import pytest
 import torch
 from brute_force import chart_of, trees
+from reprkit_structure.layers.brackets import BracketScore, best_binary_chart
+from reprkit_structure.layers.branching import BASELINES, baseline_chart
+from reprkit_structure.layers.charts import (
+    chart_of_parents,
+    chart_of_reduces,
+    parents_of,
+    post_order,
+    reduces_of,
+)
 
 from reprkit.errors import PartArgumentError
 from reprkit.layers.trees import check_tree, is_inner, parents_of_actions, right_branching, spans
-from reprkit_structure.layers.branching import BASELINES, baseline_chart
-from reprkit_structure.layers.brackets import BracketScore, best_binary_chart
-from reprkit_structure.layers.charts import chart_of_parents, chart_of_reduces, parents_of, post_order, reduces_of
 
 
 def every_tree(longest=6):
-    charts = [(chart_of(tree, longest), length) for length in range(1, longest + 1) for tree in trees(0, length - 1)]
+    charts = [
+        (chart_of(tree, longest), length) for length in range(1, longest + 1) for tree in trees(0, length - 1)
+    ]
     return torch.stack([chart for chart, _ in charts]), torch.tensor([length for _, length in charts])
 
 

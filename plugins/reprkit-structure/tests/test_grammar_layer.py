@@ -1,7 +1,6 @@
 import pytest
 import torch
 from brute_force import sentence_probability, trees
-
 from reprkit_structure.layers.grammar import Grammar
 
 N, T = 3, 4
@@ -29,7 +28,9 @@ def test_equal_to_the_sum_over_derivations(rows):
         if length == 1:
             expected = (grammar.singles[of] + grammar.emissions[row, 0]).logsumexp(0)
         else:
-            expected = sentence_probability(grammar.roots[of], grammar.rules[of], grammar.emissions[row], length)
+            expected = sentence_probability(
+                grammar.roots[of], grammar.rules[of], grammar.emissions[row], length
+            )
         assert float(found[row]) == pytest.approx(float(expected), abs=1e-9)
 
 
@@ -60,7 +61,10 @@ def test_posteriors_are_shares_of_trees():
 
 def test_long_sentences_neither_overflow_nor_underflow():
     grammar = random_grammar([60], count=60, dtype=torch.float32)
-    exact = Grammar(*(getattr(grammar, each).double() for each in ("roots", "singles", "rules", "emissions")), grammar.mask)
+    exact = Grammar(
+        *(getattr(grammar, each).double() for each in ("roots", "singles", "rules", "emissions")),
+        grammar.mask,
+    )
     torch.testing.assert_close(grammar.log_prob().double(), exact.log_prob(), rtol=1e-5, atol=1e-3)
     sure = Grammar(grammar.roots, grammar.singles, grammar.rules, grammar.emissions - 50.0, grammar.mask)
     torch.testing.assert_close(sure.log_prob(), grammar.log_prob() - 60 * 50.0, rtol=1e-5, atol=0.1)
@@ -86,10 +90,8 @@ def test_equal_to_nltk():
         P0 -> 'a' [0.7] | 'b' [0.3]
         P1 -> 'a' [0.1] | 'b' [0.9]
     """)
-    words = "a b a b b".split()
-    probability = sum(
-        tree.prob() for tree in nltk.parse.InsideChartParser(written).parse(words)
-    )
+    words = ["a", "b", "a", "b", "b"]
+    probability = sum(tree.prob() for tree in nltk.parse.InsideChartParser(written).parse(words))
     names = ["A0", "A1", "P0", "P1"]
     rules = torch.zeros(1, 2, 4, 4, dtype=torch.float64)
     emissions = torch.zeros(1, 5, 2, dtype=torch.float64)

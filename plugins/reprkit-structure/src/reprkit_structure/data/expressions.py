@@ -58,7 +58,9 @@ class Expressions(Treebank):
         seed: Seed = 0,
     ) -> None:
         if kind == "arithmetic" and root is not None:
-            raise DataError("expressions('arithmetic') are drawn at random, and read no files: leave root= out")
+            raise DataError(
+                "expressions('arithmetic') are drawn at random, and read no files: leave root= out"
+            )
         found = _python(root) if kind == "python" else _arithmetic(size, shortest, longest, seed)
         rows = [row for row in found if shortest <= len(row[0]) <= longest]
         self._fill(rows, sorted({word for words, _ in rows for word in words}))
@@ -103,7 +105,8 @@ def _arithmetic(size: int, shortest: int, longest: int, seed: int) -> list[Sente
         words = tuple(_draw(draw, 4))
         if shortest <= len(words) <= longest and words not in found:
             source = " ".join({"number": "1", "name": "a"}.get(word, word) for word in words)
-            found.update((row[0], row) for row in expressions_of(source.encode(), longest))
+            # Parentheses around the whole are no part of the expression.
+            found.update((row[0], row) for row in expressions_of(source.encode(), longest) if row[0] == words)
     if len(found) < size:
         raise DataError(
             f"expressions('arithmetic'): only {len(found)} different expressions of {shortest} to {longest} tokens were drawn: "

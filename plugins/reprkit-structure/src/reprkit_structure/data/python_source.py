@@ -9,7 +9,14 @@ import tokenize
 from collections.abc import Iterator
 
 _KINDS = {tokenize.NUMBER: "number", tokenize.STRING: "string"}
-_LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+_LAYOUT = {
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.COMMENT,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}
 
 Sentence = tuple[tuple[str, ...], tuple[tuple[int, int], ...]]
 

@@ -10,6 +10,8 @@ Rush 2019 (arXiv 1906.10225, section 3.1); evalb also counts the bracket of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -105,3 +107,13 @@ def chart_of_brackets(
         if waiting:
             raise DataError(f"example {row}: a bracket that opens at word {waiting[-1]} is never closed")
     return chart.to(opens.device)
+
+
+def bracketed(words: Sequence[str], chart: Bool[Tensor, "n n"]) -> str:
+    """Return a sentence with its brackets of two or more words, "[[a + b] * c]", of the nodes of one tree."""
+    opens, closes = brackets_of(chart[: len(words), : len(words)])
+    parts = [
+        "[" * begin + word + "]" * end
+        for word, begin, end in zip(words, opens.tolist(), closes.tolist(), strict=True)
+    ]
+    return " ".join(parts)

@@ -13,7 +13,9 @@ from torch import Tensor
 from reprkit.errors import PartArgumentError
 
 
-def lengths_of(mask: Bool[Tensor, "b n"] | None, size: int, count: int, device: torch.device) -> Int[Tensor, " b"]:
+def lengths_of(
+    mask: Bool[Tensor, "b n"] | None, size: int, count: int, device: torch.device
+) -> Int[Tensor, " b"]:
     """Return the number of words of each example, whose words are the first ones; all ``count`` without a mask.
 
     Raises:
@@ -23,7 +25,9 @@ def lengths_of(mask: Bool[Tensor, "b n"] | None, size: int, count: int, device: 
         return torch.full((size,), count, dtype=torch.int64, device=device)
     lengths = mask.sum(1)
     if not bool((lengths > 0).all()):
-        raise PartArgumentError("a tree has at least one word, and an example has none (its mask is False everywhere)")
+        raise PartArgumentError(
+            "a tree has at least one word, and an example has none (its mask is False everywhere)"
+        )
     return lengths
 
 
@@ -33,7 +37,7 @@ def post_order(chart: Bool[Tensor, "b n n"]) -> tuple[Int[Tensor, "b t 2"], Bool
     Nodes are in the order of their last word; of those with the same last word the narrower comes first.  Charts of several
     roots or of more children than two are ordered, too, but have at most 2n - 1 nodes.
     """
-    rows, count = chart.shape[:2]
+    count = chart.shape[1]
     by_end = chart.transpose(1, 2).flip(2).flatten(1)  # [last word, n - 1 - first word]
     order = (~by_end).to(torch.uint8).argsort(dim=1, stable=True)[:, : 2 * count - 1]
     valid = by_end.gather(1, order)
@@ -56,7 +60,9 @@ def reduces_of(chart: Bool[Tensor, "b n n"]) -> Int[Tensor, "b n"]:
     return torch.triu(chart, 1).sum(1)
 
 
-def chart_of_reduces(reduces: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None) -> Bool[Tensor, "b n n"]:
+def chart_of_reduces(
+    reduces: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None
+) -> Bool[Tensor, "b n n"]:
     """Return the binary trees in which ``reduces`` nodes end with each word; the inverse of ``reduces_of``.
 
     Raises:
@@ -74,16 +80,22 @@ def chart_of_reduces(reduces: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | No
         )
     rows, places = torch.arange(size, device=device), torch.arange(count, device=device)
     chart = torch.zeros(size, count, count, dtype=torch.bool, device=device)
-    begins = torch.zeros(size, count, dtype=torch.int64, device=device)  # first words of the trees on the stack
+    begins = torch.zeros(
+        size, count, dtype=torch.int64, device=device
+    )  # first words of the trees on the stack
     for word in range(count):
         top = depth[:, word] - 1 + reduces[:, word]  # where the word is pushed
         begins[rows, top.clamp(0, count - 1)] = word
         inside = (places >= depth[:, word, None] - 1) & (places <= top[:, None]) & valid[:, word, None]
-        chart[:, :, word].scatter_(1, begins.where(inside, torch.full_like(begins, word)), valid[:, word, None].expand(-1, count))
+        chart[:, :, word].scatter_(
+            1, begins.where(inside, torch.full_like(begins, word)), valid[:, word, None].expand(-1, count)
+        )
     return chart
 
 
-def chart_of_parents(parents: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Bool[Tensor, "b n n"]:
+def chart_of_parents(
+    parents: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None
+) -> Bool[Tensor, "b n n"]:
     """Return the chart of trees in post-order; n is the number of leaves of the largest one.  Nodes of one child share its cell."""
     from reprkit.layers.trees import is_inner, spans
 

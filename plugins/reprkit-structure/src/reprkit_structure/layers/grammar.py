@@ -74,7 +74,9 @@ class Grammar:
             spans = self.emissions.new_zeros(size, count, count, requires_grad=True)
             if count == 1:
                 return spans.detach()
-            constant = {name: getattr(self, name).detach() for name in ("roots", "singles", "rules", "emissions")}
+            constant = {
+                name: getattr(self, name).detach() for name in ("roots", "singles", "rules", "emissions")
+            }
             total = replace(self, **constant).log_prob(spans).sum()
             return torch.autograd.grad(total, spans)[0]
 
@@ -149,7 +151,9 @@ class InsideChart:
                 scale = torch.maximum(scale, inner.amax(2))
                 weights = (inner - scale.unsqueeze(2)).exp()
             here = (word_left - scale).exp().unsqueeze(-1), (word_right - scale).exp().unsqueeze(-1)
-        found = rules.word_left(first * here[0], right[:, :, 0]) + rules.word_right(left[:, :, -1], last * here[1])
+        found = rules.word_left(first * here[0], right[:, :, 0]) + rules.word_right(
+            left[:, :, -1], last * here[1]
+        )
         if width > 3:
             found = found + rules.phrases(left[:, :, :-1] * weights.unsqueeze(-1), right[:, :, 1:])
         return found, scale
@@ -160,7 +164,9 @@ class InsideChart:
         if self.words.shape[1] == 1:
             return single
         place = (lengths - 2).clamp(min=0)
-        root = self.by_start[:, 0].gather(1, place.view(-1, 1, 1).expand(-1, 1, self.by_start.shape[-1]))[:, 0]
+        root = self.by_start[:, 0].gather(1, place.view(-1, 1, 1).expand(-1, 1, self.by_start.shape[-1]))[
+            :, 0
+        ]
         several = (grammar.roots.exp() * root).sum(-1).add(_TINY).log()
         several = several + self.scales[:, 0].gather(1, place[:, None])[:, 0]
         return torch.where(lengths > 1, several, single)

@@ -39,7 +39,8 @@ class TreeCRF:
     @cached_property
     def _chart(self) -> tuple[Float[Tensor, " b"], list[Tensor]]:
         """The log partition function, and for each width from 2 the logits of the splits (b starts w-1)."""
-        return _fill(self.scores, self.lengths, lambda logits: logits.logsumexp(-1))
+        with torch.enable_grad():  # kept for later callers, whatever mode the first one is in
+            return _fill(self.scores, self.lengths, lambda logits: logits.logsumexp(-1))
 
     @property
     def log_partition(self) -> Float[Tensor, " b"]:
@@ -49,7 +50,9 @@ class TreeCRF:
     @cached_property
     def marginals(self) -> Float[Tensor, "b n n"]:
         """The probability of each node; differentiable where ``scores`` has a gradient."""
-        return _gradient(self.scores, lambda scores: _fill(scores, self.lengths, lambda x: x.logsumexp(-1))[0])
+        return _gradient(
+            self.scores, lambda scores: _fill(scores, self.lengths, lambda x: x.logsumexp(-1))[0]
+        )
 
     @cached_property
     def entropy(self) -> Float[Tensor, " b"]:
@@ -57,11 +60,12 @@ class TreeCRF:
 
         H(span) is the entropy of its split, plus the expected entropy of its parts (Hwa 2000; Li and Eisner 2009).
         """
-        chart = _Diagonals(torch.zeros_like(self.scores[:, :, 0]))
-        for logits in self._chart[1]:
-            log_p = logits.log_softmax(-1)
-            chart.add((log_p.exp() * (chart.pairs() - log_p)).sum(-1))
-        return chart.roots(self.lengths)
+        with torch.enable_grad():
+            chart = _Diagonals(torch.zeros_like(self.scores[:, :, 0]))
+            for logits in self._chart[1]:
+                log_p = logits.log_softmax(-1)
+                chart.add((log_p.exp() * (chart.pairs() - log_p)).sum(-1))
+            return chart.roots(self.lengths)
 
     @cached_property
     def kl_from_uniform(self) -> Float[Tensor, " b"]:
@@ -147,7 +151,9 @@ def _fill(
 def _follow(choices: list[Tensor], lengths: Int[Tensor, " b"], count: int) -> Bool[Tensor, "b n n"]:
     """Return the chart of the trees that split every span as chosen: for each width from 2 the size of the left part - 1 (b s)."""
     size, end = len(lengths), count * count
-    active = torch.zeros(size, end + 1, dtype=torch.bool, device=lengths.device)  # [i, j], and a cell for what is not in the tree
+    active = torch.zeros(
+        size, end + 1, dtype=torch.bool, device=lengths.device
+    )  # [i, j], and a cell for what is not in the tree
     active.scatter_(1, lengths[:, None] - 1, True)
     for width in range(count, 1, -1):
         start = torch.arange(count - width + 1, device=lengths.device)
@@ -160,7 +166,7 @@ def _follow(choices: list[Tensor], lengths: Int[Tensor, " b"], count: int) -> Bo
 
 def _gradient(scores: Tensor, value: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the gradient of the sum of ``value(scores)``, with a graph where ``scores`` has one."""
-    graph = torch.is_grad_enabled() and scores.requires_grad
+    graph = scores.requires_grad
     with torch.enable_grad():
         at = scores if graph else scores.detach().requires_grad_()
         return torch.autograd.grad(value(at).sum(), at, create_graph=graph)[0]
