@@ -35,7 +35,7 @@ def test_equal_to_the_sum_over_derivations(rows):
 
 
 def test_gradients_by_differences():
-    grammar = random_grammar([5, 2], 2, count=5)
+    grammar = random_grammar([4, 2], 2, count=4)
 
     def total(roots, rules, emissions):
         return Grammar(roots, grammar.singles, rules, emissions, grammar.mask).log_prob()

@@ -20,6 +20,11 @@ class TestPCFGOfOneLength(DecoderConformance):
     data = Signature({"x": Field(kind="tokens", shape=(6,), vocab=5)})
 
 
+class TestStack(DecoderConformance):
+    part = "reprkit-structure/stack(width=8)"
+    data = WORDS
+
+
 class TestSentences(DatasetConformance):
     part = "reprkit-structure/sentences(size=40)"
 

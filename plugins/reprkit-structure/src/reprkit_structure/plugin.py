@@ -30,6 +30,11 @@ def reprkit_decoders() -> Iterator[Spec]:
         "reprkit_structure.decoders.pcfg:PCFG",
         "Grammar whose rules depend on the code, summed over all trees (arXiv 1906.10225)",
     )
+    yield Spec(
+        "stack",
+        "reprkit_structure.decoders.stack:Stack",
+        "Words and the tree of the code on a stack: a recurrent neural network grammar (arXiv 1602.07776)",
+    )
 
 
 @hookimpl

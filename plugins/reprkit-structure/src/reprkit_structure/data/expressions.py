@@ -91,7 +91,7 @@ def _read(root: Path) -> list[Sentence]:
         try:
             for row in expressions_of(path.read_bytes(), LONGEST):
                 found.setdefault(row[0], row)
-        except (SyntaxError, tokenize.TokenError, OSError) as error:
+        except (SyntaxError, ValueError, tokenize.TokenError, OSError) as error:
             if root.is_file():
                 raise DataError(f"{str(root)!r} cannot be read as Python: {error}") from error
     return [found[words] for words in sorted(found)]

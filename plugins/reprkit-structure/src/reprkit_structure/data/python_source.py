@@ -32,7 +32,7 @@ def expressions_of(source: bytes, longest: int) -> Iterator[Sentence]:
         longest: expressions of more tokens are left out.
 
     Raises:
-        SyntaxError: the file is not Python of this version, or not UTF-8.
+        SyntaxError: the file is not Python of this version.
     """
     tree = ast.parse(source)
     words, starts, ends = _tokens(source)
@@ -53,25 +53,32 @@ def _tokens(source: bytes) -> tuple[list[str], dict[tuple[int, int], int], dict[
     """Return the symbols, and the number of the token that starts or ends at (line, column in bytes)."""
     words = list[str]()
     starts, ends = dict[tuple[int, int], int](), dict[tuple[int, int], int]()
-    # The syntax tree counts columns in bytes: read as Latin-1, a character is a byte.
-    lines = io.StringIO(source.decode("latin-1"), newline=None)
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+    text = io.TextIOWrapper(io.BytesIO(source), encoding).read()
+    lines = text.split("\n")
+
+    def place(position: tuple[int, int]) -> tuple[int, int]:
+        """Convert a column in characters to one in bytes of UTF-8, as the syntax tree counts."""
+        line, column = position
+        return line, len(lines[line - 1][:column].encode())
+
     nested = 0  # f-strings are several tokens from Python 3.12 on
-    for token in tokenize.generate_tokens(lines.readline):
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
         kind = tokenize.tok_name[token.type]
         if kind == "FSTRING_START":
             nested += 1
             if nested == 1:
-                starts[token.start] = len(words)
+                starts[place(token.start)] = len(words)
             continue
         if kind == "FSTRING_END":
             nested -= 1
             if nested == 0:
-                ends[token.end] = len(words)
+                ends[place(token.end)] = len(words)
                 words.append("string")
             continue
         if nested or token.type in _LAYOUT:
             continue
-        starts[token.start] = ends[token.end] = len(words)
+        starts[place(token.start)] = ends[place(token.end)] = len(words)
         if token.type == tokenize.NAME:
             words.append(token.string if keyword.iskeyword(token.string) else "name")
         else:

@@ -87,7 +87,7 @@ class Sentences(Treebank):
     ) -> None:
         draw = random.Random(f"{part} {seed}")
         found: dict[tuple[str, ...], tuple[tuple[str, ...], list[Span]]] = {}
-        for _ in range(200 * size + 10_000):
+        for _ in range(100 * size + 1_000):
             if len(found) == size:
                 break
             tree = _grow(draw, "S", 0)
