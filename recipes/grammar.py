@@ -14,7 +14,7 @@ Expected (one core, an hour): docs/results/trees.md.
     python recipes/grammar.py --data "expressions('arithmetic')"
     python recipes/grammar.py --data sentences --held-out "sentences(part='held-out')" --restarts 4
     python recipes/grammar.py --latent "vq(codes=64, dim=16)"                          # any latent: a mixture of 64 grammars
-    python recipes/grammar.py --latent tree --no-pool --decoder stack --restarts 1     # the tree is the code
+    python recipes/grammar.py --latent tree --no-pool --decoder stack --restarts 1    # the tree is the code
 """
 
 from typing import Annotated
@@ -48,11 +48,10 @@ def main(
         str, typer.Option(help="a further data set to test on, such as constructions that --data lacks")
     ] = "",
     encoder: str = "gru(width=64)",
-    latent: str = "gaussian(dim=16)",
+    latent: str = "gaussian(dim=16, warmup=300)",
     pool: Annotated[bool, typer.Option(help="one code for the whole sentence")] = True,
     decoder: str = "pcfg(nonterminals=10, preterminals=20)",
     objective: str = "reconstruction",
-    kl_warmup: Annotated[int, typer.Option(help="steps over which the weight of the KL rises to 1")] = 500,
     restarts: Annotated[int, typer.Option(help="initial weights to train from")] = 8,
     steps: int = 2_000,
     batch: int = 32,
@@ -73,7 +72,6 @@ def main(
             factors={"code": rk.factor(encoder, latent=latent, pool=pool)},
             decoder=decoder,
             objective=objective,
-            weights={"kl": f"warmup({kl_warmup})"} if kl_warmup else {},
             seed=seed + restart,
         )
         name = f"restart-{restart}"

@@ -13,7 +13,6 @@ import warnings
 import torch
 import torch_struct
 from alternating import alternated, main
-
 from reprkit_structure.layers.grammar import Grammar
 from reprkit_structure.layers.tree_crf import TreeCRF
 

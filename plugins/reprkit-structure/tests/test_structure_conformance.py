@@ -2,8 +2,9 @@
 
 import pytest
 
+import reprkit as rk
 from reprkit import Field, Signature
-from reprkit.testing import DatasetConformance, DecoderConformance, LatentConformance
+from reprkit.testing import DatasetConformance, DecoderConformance, EvaluatorConformance, LatentConformance
 
 WORDS = Signature({"x": Field(kind="tokens", shape=(None,), vocab=11)})
 
@@ -47,3 +48,12 @@ class TestTreeLSTM(LatentConformance):
 
 class TestTreeLSTMRoot(LatentConformance):
     part = "reprkit-structure/tree-lstm(width=6, hidden=8, read='root')"
+
+
+class TestBracketF1(EvaluatorConformance):
+    part = "reprkit-structure/bracket-f1"
+    data = WORDS
+    latents = ("reprkit-structure/tree(dim=4, width=8)", "reprkit-structure/tree-lstm(width=8)")
+
+    def sets(self):
+        return rk.dataset("sentences(size=60, longest=8)").split()
