@@ -18,7 +18,7 @@ from reprkit.data.folders import find_files
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count, Seed
 from reprkit.utils.cache import cache_folder, write_cached
-from reprkit_structure.data.python_source import Sentence, expressions_of
+from reprkit_structure.data.python_source import SYMBOLS, Sentence, expressions_of
 from reprkit_structure.data.treebank import Treebank
 
 LONGEST = 40  # tokens; longer expressions are never read
@@ -63,7 +63,7 @@ class Expressions(Treebank):
             )
         found = _python(root) if kind == "python" else _arithmetic(size, shortest, longest, seed)
         rows = [row for row in found if shortest <= len(row[0]) <= longest]
-        self._fill(rows, sorted({word for words, _ in rows for word in words}))
+        self._fill(rows, SYMBOLS)
         if kind == "python":
             self.facts["python"] = ".".join(map(str, sys.version_info[:3]))
 

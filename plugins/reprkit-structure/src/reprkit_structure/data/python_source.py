@@ -8,6 +8,14 @@ import keyword
 import tokenize
 from collections.abc import Iterator
 
+# All symbols, so that every data set of expressions numbers them alike, whichever it holds.
+SYMBOLS = (
+    "name", "number", "string", "None", "True", "False",
+    "(", ")", "[", "]", "{", "}", ",", ":", ".", "...", "=", ":=",
+    "+", "-", "*", "/", "//", "%", "@", "**", "<<", ">>", "&", "|", "^", "~",
+    "<", ">", "<=", ">=", "==", "!=", "and", "or", "not", "in", "is",
+    "if", "else", "for", "async", "await", "lambda", "yield", "from",
+)  # fmt: skip
 _KINDS = {tokenize.NUMBER: "number", tokenize.STRING: "string"}
 _LAYOUT = {
     tokenize.NL,
@@ -40,6 +48,8 @@ def expressions_of(source: bytes, longest: int) -> Iterator[Sentence]:
         first, last = starts.get(_start(node)), ends.get(_end(node))
         if first is None or last is None or last - first >= longest:
             continue
+        if not set(words[first : last + 1]).issubset(SYMBOLS):
+            continue  # a symbol of a later Python
         spans = set[tuple[int, int]]()
         for below in ast.walk(node):
             if hasattr(below, "end_lineno"):

@@ -14,6 +14,7 @@ from reprkit.data.collation import collate, to_index
 from reprkit.errors import DataError
 
 Span = tuple[int, int]  # first and last word
+MOST = 128  # brackets that can open or close at one word, so that all data sets have one signature; sentences are shorter
 
 
 class Treebank(Dataset):
@@ -36,12 +37,11 @@ class Treebank(Dataset):
         number = {word: place for place, word in enumerate(words)}
         self._texts = [" ".join(text) for text, _ in sentences]
         self._rows = [_row(text, spans, number) for text, spans in sentences]
-        deepest = 1 + max(int(value.max()) for row in self._rows for value in (row["opens"], row["closes"]))
         self.signature = Signature(
             {
                 "x": Field(kind="tokens", shape=(None,), vocab=len(words)),
-                "opens": Field(kind="tokens", shape=(None,), vocab=deepest),
-                "closes": Field(kind="tokens", shape=(None,), vocab=deepest),
+                "opens": Field(kind="tokens", shape=(None,), vocab=MOST),
+                "closes": Field(kind="tokens", shape=(None,), vocab=MOST),
             }
         )
         self.facts: dict[str, Any] = {"words": list(words)}
