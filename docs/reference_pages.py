@@ -27,6 +27,7 @@ OURS = (
     "reprkit-audio",
     "reprkit-text",
     "reprkit-compress",
+    "reprkit-structure",
 )  # distributions whose parts have pages
 
 

@@ -94,9 +94,15 @@ class DecoderConformance(PartConformance):
                 expect(torch.isfinite(nll).all(), "the likelihood of data in range is not finite")
 
     def test_code_nll_is_one_number_an_example(self) -> None:
-        """``code_nll``, where the decoder gives it, is finite, (b), of each example alone, and has a gradient in training."""
+        """``code_nll``, where the decoder gives it, is finite, (b), of each example alone, and has a gradient in training.
+
+        A decoder that provides "tree" gets one: without a tree it may have generated nothing besides the data.
+        """
         decoder = self.fresh().train()
         features, batch = self.features(decoder, 3), self.batch(3)
+        if "tree" in decoder.provides:
+            trees = right_branching(torch.ones(features.x.shape[:2], dtype=torch.bool))
+            features = replace(features, parents=trees)
         torch.manual_seed(1)
         whole = self.decode(decoder, features, batch)[0].code_nll
         if whole is None:
@@ -107,7 +113,8 @@ class DecoderConformance(PartConformance):
         decoder.eval()
         both = self.decode(decoder, features, batch)[0].code_nll
         first = {name: value[:1] for name, value in batch.items()}
-        alone = self.decode(decoder, replace(features, x=features.x[:1]), first)[0].code_nll
+        parents = None if features.parents is None else features.parents[:1]
+        alone = self.decode(decoder, replace(features, x=features.x[:1], parents=parents), first)[0].code_nll
         assert both is not None
         assert alone is not None
         expect_close(alone, both[:1], "code_nll of an example alone and in a batch", 1e-4)

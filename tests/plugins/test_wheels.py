@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from installing import ROOT, run
 
-SOURCES = [ROOT, *(ROOT / "plugins" / f"reprkit-{name}" for name in ("vision", "audio", "text", "compress"))]
+SOURCES = [
+    ROOT,
+    *(ROOT / "plugins" / f"reprkit-{name}" for name in ("vision", "audio", "text", "compress", "structure")),
+]
 SHIPPED = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "reprkit", "recipes", "src")
 LEFTOVERS = shutil.ignore_patterns("__pycache__", "*.egg-info")
 OFFLINE = ("--no-deps", "--no-index", "--disable-pip-version-check", "-q")
@@ -56,7 +59,8 @@ def python(wheels, tmp_path_factory):
 @pytest.mark.slow
 def test_wheels_have_one_version_and_what_they_need(wheels):
     assert [wheel.name.split("-py3")[0] for wheel in wheels] == [
-        "reprkit-0.2.0", "reprkit_audio-0.2.0", "reprkit_compress-0.2.0", "reprkit_text-0.2.0", "reprkit_vision-0.2.0",
+        "reprkit-0.2.0", "reprkit_audio-0.2.0", "reprkit_compress-0.2.0", "reprkit_structure-0.2.0",
+        "reprkit_text-0.2.0", "reprkit_vision-0.2.0",
     ]  # fmt: skip
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:

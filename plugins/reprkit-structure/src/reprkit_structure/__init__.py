@@ -1,0 +1,1 @@
+"""Trees for reprkit: parsers as latents, grammars as decoders, bracket F1."""

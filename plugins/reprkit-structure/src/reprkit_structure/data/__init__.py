@@ -1,0 +1,1 @@
+"""Data sets of trees: expressions and sentences of a small grammar."""

@@ -1,0 +1,1 @@
+"""Latents whose code is a tree."""

@@ -1,0 +1,1 @@
+"""Computations over trees: a distribution over binary trees, grammars, brackets."""
