@@ -109,7 +109,7 @@ def test_griffin_lim_is_more_consistent_after_more_steps():
 
 
 def test_griffin_lim_is_in_time_with_its_frames():
-    """A click stays where it is: the frames' centers are half a hop after torchaudio's."""
+    """A click stays where it is: the frames' centers are half a hop after those of the phases' search."""
     wave = torch.zeros(RATE)
     wave[6000:6010] = 0.9
     made = copied("griffin-lim", wave)

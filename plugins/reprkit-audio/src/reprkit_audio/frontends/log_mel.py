@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -16,6 +15,7 @@ from torch import Tensor
 from reprkit.errors import PartArgumentError
 from reprkit.registry.constraints import Count
 from reprkit_audio.frontends.base import FrontEnd, Sound, check_waveform
+from reprkit_audio.frontends.mel import from_mel, mel_filters, to_mel
 
 # Smaller magnitudes count as silence, as in HiFi-GAN.
 FLOOR = 1e-5
@@ -93,7 +93,7 @@ class LogMel(FrontEnd):
     def band_frequencies(self) -> Float[Tensor, " m"]:
         """The filters' centers."""
         bands = torch.arange(1, self.bands + 1, dtype=torch.float64) / (self.bands + 1)
-        return _from_slaney(bands * _to_slaney(self.rate / 2)).float()
+        return from_mel(bands * to_mel(self.rate / 2)).float()
 
     def to_levels(self, frames: Float[Tensor, "*n c"]) -> Float[Tensor, "*n m"]:
         """Convert frames to the natural logarithms of the magnitude in each band."""
@@ -105,22 +105,4 @@ class LogMel(FrontEnd):
 
     def mel_filters(self, device: torch.device | str = "cpu") -> Float[Tensor, "f c"]:
         """The mel filters, columns (n_fft / 2 + 1, bands)."""
-        return _mel_filters(self.n_fft // 2 + 1, self.bands, self.rate, str(device))
-
-
-def _to_slaney(hertz: float) -> float:
-    """Slaney's mel scale: linear up to 1 kHz, logarithmic above."""
-    return hertz * 3 / 200 if hertz < 1000 else 15 + 27 * math.log(hertz / 1000) / math.log(6.4)
-
-
-def _from_slaney(mel: Tensor) -> Tensor:
-    """The inverse of ``_to_slaney``."""
-    return torch.where(mel < 15, mel * 200 / 3, 1000 * ((mel - 15) * (math.log(6.4) / 27)).exp())
-
-
-@functools.lru_cache(maxsize=16)
-def _mel_filters(frequencies: int, bands: int, rate: int, device: str) -> Tensor:
-    from torchaudio.functional import melscale_fbanks
-
-    filters = melscale_fbanks(frequencies, 0.0, rate / 2, bands, rate, norm="slaney", mel_scale="slaney")
-    return filters.to(device)
+        return mel_filters(self.n_fft // 2 + 1, self.bands, self.rate, str(device))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reprkit.errors import DataError, ReprkitError
 from reprkit_audio.frontends.base import check_waveform
+from reprkit_audio.frontends.mel import mel_filters
 from reprkit_audio.waveforms import is_silent
 
 RATE = 16000  # Hz
@@ -108,11 +109,4 @@ def _log_mel(wave: Float[Tensor, " samples"]) -> Float[Tensor, "t c"]:
     """Common logarithms of the power in mel bands, as librosa computes them with a Hamming window and without padding."""
     window = torch.hamming_window(_WINDOW)
     spectrum = torch.stft(wave, _POINTS, _HOP, _WINDOW, window, center=False, return_complex=True)
-    return (spectrum.abs().square().T.matmul(_mel_filters()) + 1e-10).log10()
-
-
-@functools.lru_cache(maxsize=1)
-def _mel_filters() -> Float[Tensor, "f c"]:
-    from torchaudio.functional import melscale_fbanks
-
-    return melscale_fbanks(_POINTS // 2 + 1, 0.0, RATE / 2, _BANDS, RATE, norm="slaney", mel_scale="slaney")
+    return (spectrum.abs().square().T.matmul(mel_filters(_POINTS // 2 + 1, _BANDS, RATE)) + 1e-10).log10()

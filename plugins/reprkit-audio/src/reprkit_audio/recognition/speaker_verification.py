@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from reprkit.errors import DataError, ReprkitError
 from reprkit.layers.recurrent import run_recurrent
 from reprkit_audio.frontends.base import check_waveform
+from reprkit_audio.frontends.mel import mel_filters
 
 RATE = 16000  # Hz
 WIDTH = 256  # of an embedding
@@ -141,11 +142,4 @@ def _mel_spectrogram(wave: Float[Tensor, " samples"]) -> Float[Tensor, "t c"]:
     spectrum = torch.stft(
         wave, _WINDOW, _HOP, window=window, center=True, pad_mode="constant", return_complex=True
     )
-    return spectrum.abs().square().T.matmul(_mel_filters())
-
-
-@functools.lru_cache(maxsize=1)
-def _mel_filters() -> Float[Tensor, "f c"]:
-    from torchaudio.functional import melscale_fbanks
-
-    return melscale_fbanks(_WINDOW // 2 + 1, 0.0, RATE / 2, _BANDS, RATE, norm="slaney", mel_scale="slaney")
+    return spectrum.abs().square().T.matmul(mel_filters(_WINDOW // 2 + 1, _BANDS, RATE))

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from reprkit.errors import DataError
+from reprkit_audio.recognition.edit_distance import edit_distance
 
 _APOSTROPHE = "'"
 
@@ -45,8 +46,6 @@ def _words(text: str) -> list[str]:
 
 
 def _error_rate(pairs: Sequence[tuple[list[str], list[str]]]) -> float:
-    from torchaudio.functional import edit_distance
-
     count = sum(len(spoken) for _, spoken in pairs)
     if not count:
         raise DataError("the spoken texts have no words, so there is no error rate")

@@ -12,13 +12,14 @@ from reprkit.registry.constraints import BelowOne, Count
 from reprkit_audio.frontends.base import Sound, frontend
 from reprkit_audio.frontends.log_mel import LogMel
 from reprkit_audio.vocoders.base import Vocoder
+from reprkit_audio.vocoders.phases import find_phases
 
 
 class GriffinLim(Vocoder):
     """Synthesizes log-mel frames without training.
 
     Magnitudes in mel bands are mapped to frequencies by the pseudo-inverse of the filters, and phases are found by the fast
-    Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA), torchaudio's.  The first phases are random, with a fixed seed.
+    Griffin-Lim algorithm (Perraudin et al. 2013, WASPAA).  The first phases are random, with a fixed seed.
 
     Args:
         steps: iterations.
@@ -38,28 +39,18 @@ class GriffinLim(Vocoder):
 
     def generate(self, sound: Sound) -> Float[Tensor, " samples"]:
         """T * hop samples."""
-        from torchaudio.functional import griffinlim
-
         front, frames = self.front, sound.frames.float()
         inverse = torch.linalg.pinv(front.mel_filters(frames.device))
         magnitudes = front.denormalize(frames).matmul(inverse).clamp(min=0).T
-        # torchaudio's frames are centered on multiples of the hop and cover one hop less than their number, and it mirrors half
-        # a window at the ends: hence silent frames at both ends, which are cut off again.
+        # Here frames are centered on multiples of the hop and cover one hop less than their number, and half a window is mirrored
+        # at the ends: hence silent frames at both ends, which are cut off again.
         margin = front.n_fft // (2 * front.hop) + 1
         padded = F.pad(magnitudes, (margin, margin))
         with torch.random.fork_rng(devices=[frames.device] if frames.is_cuda else []):
             torch.manual_seed(0)
-            wave = griffinlim(
-                padded,
-                torch.hann_window(front.n_fft, device=frames.device),
-                front.n_fft,
-                front.hop,
-                front.n_fft,
-                power=1.0,
-                n_iter=self.steps,
-                momentum=self.momentum,
-                length=None,
-                rand_init=True,
-            )
+            angles = torch.rand(padded.shape, dtype=torch.complex64, device=padded.device)
+        wave = find_phases(
+            padded, angles, n_fft=front.n_fft, hop=front.hop, steps=self.steps, momentum=self.momentum
+        )
         start = margin * front.hop - (front.hop + 1) // 2
         return wave[start : start + len(frames) * front.hop]
