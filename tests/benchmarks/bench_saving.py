@@ -1,7 +1,8 @@
 """The stall of a save: how long a step waits, with gathered, synchronous sharded, and asynchronous sharded saves.
 
     python tests/benchmarks/bench_saving.py [--processes 4] [--parameters 200] [--saves 5] [--between 6]
-                                            [--strategies ddp fsdp] [--folder DIR] [--out runs/bench/saving.json]
+                                            [--strategies ddp fsdp] [--ways gathered waited sharded]
+                                            [--folder DIR] [--out runs/bench/saving.json]
 
 A model of 200 million parameters with AdamW (2.4 GB of weights and moments) on four processes of one thread over gloo.  Each
 strategy is one run, in which the ways of saving take turns, so that a machine that becomes busy is so for all; medians are
@@ -20,6 +21,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,18 @@ from reprkit.testing.processes import ranks
 from reprkit.training.resume import state
 from reprkit.training.resume.background import BackgroundSaver
 
-WAYS = ("gathered", "sharded, waited for", "sharded")
+WAYS = ("gathered", "waited", "sharded")  # waited: a sharded save that is waited for
+BATCH = 1  # examples a process: a step's length does not matter to the stall
 
 
 def measured(
-    rank: int, strategy: str, parameters: int, saves: int, between: int, folder: Path
+    rank: int,
+    strategy: str,
+    ways: Sequence[str],
+    parameters: int,
+    saves: int,
+    between: int,
+    folder: Path,
 ) -> dict[str, Any]:
     """Seconds of each way of saving, of one rank; and of a step without one."""
     torch.set_num_threads(1)
@@ -45,10 +54,10 @@ def measured(
     widths = f"mlp(widths={(width,) * (depth + 1)})"
     model = rk.build(data=data, encoder=widths, latent="continuous(dim=16)", decoder=widths)
     size = sum(parameter.numel() for parameter in model.parameters())
-    steps = 2 + len(WAYS) * (saves + 1) * between
+    steps = 2 + len(ways) * (saves + 1) * between
     world = dist.get_world_size()
-    given = {"batch": 2 * world, "device": "cpu", "strategy": strategy, "log_every": 0, "progress": False}
-    stalls: dict[str, list[float]] = {way: [] for way in WAYS}
+    given = {"batch": BATCH * world, "device": "cpu", "strategy": strategy, "log_every": 0, "progress": False}
+    stalls: dict[str, list[float]] = {way: [] for way in ways}
     written: list[float] = []
     slower: list[list[float]] = []
     plain: list[float] = []
@@ -80,20 +89,21 @@ def measured(
             written.append(saver.finish().seconds)
             slower.append(busy)
         dist.barrier()
-        way = WAYS[(step.index - 2) // between % len(WAYS)]
+        way = ways[(step.index - 2) // between % len(ways)]
         metadata = {"seconds": 0.0, "options": {"data": {}}}
         since, busy = 0, []
         dist.barrier()
         began = time.perf_counter()
-        train_state.non_finite_tensors(buffers_only=way != WAYS[0])  # as the loop does before each save
+        train_state.non_finite_tensors(buffers_only=way != "gathered")  # as the loop does before each save
         if way == "gathered":
             captured = train_state.capture() if rank == 0 or strategy == "fsdp" else {}
             if rank == 0:
                 state.save(folder / "gathered", step.index, metadata, captured)
             dist.barrier()
         else:
-            saver.start(step.index, metadata, train_state.capture(whole=False), model)
-            if way == WAYS[1]:
+            captured = train_state.capture(whole=False)
+            saver.start(step.index, metadata, captured, model)
+            if way == "waited":
                 saver.finish()
         stalls[way].append(time.perf_counter() - began)
         dist.barrier()
@@ -114,6 +124,9 @@ def main() -> None:
     parser.add_argument("--saves", type=int, default=5, help="of each way")
     parser.add_argument("--between", type=int, default=6, help="steps between two saves")
     parser.add_argument("--strategies", nargs="+", default=["ddp", "fsdp"], choices=["ddp", "fsdp"])
+    parser.add_argument(
+        "--ways", nargs="+", default=list(WAYS), choices=WAYS, help="gathered needs most memory"
+    )
     parser.add_argument("--folder", type=Path, help="the disk to write to; a temporary folder by default")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -125,6 +138,7 @@ def main() -> None:
                 asked.processes,
                 measured,
                 strategy,
+                asked.ways,
                 asked.parameters,
                 asked.saves,
                 asked.between,
@@ -135,7 +149,7 @@ def main() -> None:
             shutil.rmtree(folder)
         stalls = {
             way: [max(each) for each in zip(*(rank["stalls"][way] for rank in told), strict=True)]
-            for way in WAYS
+            for way in asked.ways
         }
         rows.append({"strategy": strategy, "stalls": stalls, "ranks": told})
     size = rows[0]["ranks"][0]["size"]
@@ -149,7 +163,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     for row in rows:
-        gathered, waited, stall = (statistics.median(row["stalls"][way]) for way in WAYS)
+        gathered, waited, stall = (statistics.median(row["stalls"].get(way, [float("nan")])) for way in WAYS)
         first = row["ranks"][0]
         plain, written = statistics.median(first["plain"]), statistics.median(first["written"])
         slower = statistics.median(sum(each) - len(each) * plain for each in first["busy"])

@@ -148,6 +148,8 @@ def test_flags_override_the_recipe_s_defaults(run):
         "--time-limit",
         "2h",
         "--recompute",
+        "--saving",
+        "sharded",
     )
     code, out, _ = run(*said, "--steps", "5", "--latents", "binary", "--latents", "continuous")
     assert code == 0
@@ -157,6 +159,7 @@ def test_flags_override_the_recipe_s_defaults(run):
         "save_every": 30.0, "keep": 3, "best": "min loss", "track": ["wandb", "tensorboard"],
         "freeze": ["adapters", "code.encoder"], "overwrite": True,
         "probes": ["knn", "rankme"], "probe_every": 7, "time_limit": "2h", "recompute": True,
+        "saving": "sharded",
     }  # fmt: skip
     assert set(launched(out)) == set(FLAGS)
     assert '"steps": 5' in out
