@@ -327,8 +327,8 @@ def test_any_data_set_is_written_and_read_the_same(tmp_path):
         write_shards(data, tmp_path / "out")
     with pytest.raises(DataError, match="records is a number from 1"):
         write_shards(data, tmp_path / "other", records=0)
-    (tmp_path / "out" / "signature.json").write_text('{"x": 3}')
-    with pytest.raises(DataError, match="signature.json' describes no fields"):
+    (tmp_path / "out" / "reprkit-signature.json").write_text('{"x": 3}')
+    with pytest.raises(DataError, match="reprkit-signature.json' describes no fields"):
         rk.dataset(tmp_path / "out")
 
 
