@@ -34,6 +34,9 @@ _QUIET = (
     "strategy",
     "device",
 )  # recorded without a warning: nobody changes them by accident
+# What decides the order of a stream besides its records, and what it was before it was recorded.
+_STREAM = ("reading", "shards", "readers", "buffer")
+_FORMER_READING = "every process reads all records and decodes its own"
 _LENGTH = 60  # of a value in a message
 
 
@@ -83,6 +86,7 @@ def compare_runs(
         if (name in before or name in (*_ORDER, "freeze"))
         and (before.get(name) or None) != (now.get(name) or None)
     ]
+    changes += _stream_changes(before.get("data"), now.get("data"))
     changes += [
         {"setting": f"optimizer, turn {turn}: {name}", "from": old[name], "to": new[name]}
         for turn, old, new in _pairs(before.get("settings"), now.get("settings"))
@@ -105,7 +109,9 @@ def warning_about(changes: list[dict[str, Any]]) -> str:
     ]
     if not shown:
         return ""
-    order = any(change["setting"] in _ORDER for change in changes)
+    order = any(
+        change["setting"] in _ORDER or change["setting"].endswith(" of the stream") for change in changes
+    )
     return f"resumed with another {', '.join(shown)}" + (
         ": from here on the order of examples differs" if order else ""
     )
@@ -204,12 +210,24 @@ def _compare_data(
 ) -> Iterator[tuple[str, Any, Any]]:
     if not isinstance(before, Mapping) or not isinstance(now, Mapping):
         return
-    for name in ("signature", "size"):
+    for name in ("signature", "size", "records"):
         if name in before and name in now and _differ(before[name], now[name]):
             yield f"{name} of {what}", before[name], now[name]
             return
     if same is False:
         yield f"fingerprint of {what}", before.get("fingerprint"), now.get("fingerprint")
+
+
+def _stream_changes(before: Any, now: Any) -> list[dict[str, Any]]:
+    """Return what gives a stream another order."""
+    if not isinstance(before, Mapping) or not isinstance(now, Mapping) or not now.get("stream"):
+        return []
+    before = {"reading": _FORMER_READING, **before}
+    return [
+        {"setting": f"{name} of the stream", "from": before[name], "to": now[name]}
+        for name in _STREAM
+        if name in before and name in now and before[name] != now[name]
+    ]
 
 
 def _differ(before: Any, now: Any) -> bool:

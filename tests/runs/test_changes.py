@@ -98,3 +98,19 @@ def test_a_long_value_is_shown_where_it_differs():
     with pytest.raises(TrainingError) as refused:
         compare(changed("model.objective", "reprkit/" + "a" * 200 + "Y"), before=before)
     assert "...aaaaaaaaaaX and is ...aaaaaaaaaaY" in str(refused.value)
+
+
+def test_a_stream_that_is_read_in_another_order_is_said():
+    stream = {"name": "s", "stream": True, "buffer": 1000, "signature": {"x": {"kind": "vector"}}}
+    sharded = {**stream, "reading": "every process reads its own part of the shards", "shards": 4}
+    sharded |= {"records": 100, "readers": 8}
+    before = {**FACTS, "data": sharded}
+    assert compare(before, before) == []
+    changes = compare({**FACTS, "data": {**sharded, "readers": 4, "shards": 5}}, before)
+    assert warning_about(changes) == (
+        "resumed with another shards of the stream 4 → 5, readers of the stream 8 → 4: from here on the order of examples differs"
+    )
+    earlier = compare({**FACTS, "data": sharded}, {**FACTS, "data": stream})  # a state of an earlier version
+    assert "reading of the stream every process reads all records" in warning_about(earlier)
+    with pytest.raises(TrainingError, match="records of the data was 100 and is 99"):
+        compare({**FACTS, "data": {**sharded, "records": 99}}, before)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.media_readers import Size
-from reprkit.data.formats.table_shards import find_shards
+from reprkit.data.formats.table_shards import check_files, find_shards
 from reprkit.data.formats.tables import choose_part, open_tables, short_name, without_decoding
 from reprkit.data.loading.shards import Shards
 from reprkit.data.signature import Column
@@ -107,6 +107,7 @@ def _read_head(table: Any, where: str) -> tuple[Any, list[dict[str, Any]]]:
         table = without_decoding(table)
         head = list(itertools.islice(table, HEAD))
     except Exception as error:
+        check_files(table)
         raise DataError(
             f"the first rows of {where} cannot be read: {type(error).__name__}: {error}"
         ) from error

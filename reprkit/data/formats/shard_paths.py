@@ -14,7 +14,7 @@ from reprkit.data.folders import find_files, suffix_of
 from reprkit.data.regular_files import check_regular
 from reprkit.errors import DataError
 
-SIGNATURE = "signature.json"  # beside shards that reprkit has written
+SIGNATURE = "reprkit-signature.json"  # beside shards that reprkit has written
 SUFFIXES = frozenset((".tar",))
 _COMPRESSED = {
     suffix: "it is compressed, and records cannot be read by their place: decompress it"

@@ -26,7 +26,7 @@ def write_shards(data: Dataset, folder: str | os.PathLike[str], *, records: int 
     """Write the examples of a data set, in order, as ``shard-000000.tar`` and so on; return the files.
 
     A field is a .npy file (images of 256 levels as uint8), a label a .cls file with its number; the signature, with ranges,
-    vocabularies and names of classes, is ``signature.json``.  The data set ``shards`` reads them, and so does any reader of
+    vocabularies and names of classes, is ``reprkit-signature.json``.  The data set ``shards`` reads them, and so does any reader of
     WebDataset's layout.  Each file appears when it is whole.
 
     Args:

@@ -51,7 +51,7 @@ def find_shards(table: Any, columns: list[str]) -> TableShards | None:
     if source is None:
         return None
     if set(source.kwargs) == {"files", "row_groups_list"}:  # of Parquet: a shard is a file or a row group
-        table = _by_row_group(table, source.kwargs)
+        table = _by_row_group(table)
         arguments = _source(table).kwargs
         sizes = _row_group_sizes(list(arguments["files"]), list(arguments["row_groups_list"]))
     elif isinstance(source.kwargs.get("shards"), list):
@@ -73,14 +73,25 @@ def _source(table: Any) -> Any:
     return source if known else None
 
 
-def _by_row_group(table: Any, arguments: Mapping[str, Any]) -> Any:
+def check_files(table: Any) -> None:
+    """Check that the Parquet files of a streamed table have footers.
+
+    Raises:
+        DataError: one has not; names it.
+    """
+    source = _source(table)
+    if source is not None and set(source.kwargs) == {"files", "row_groups_list"}:
+        _row_group_sizes(list(source.kwargs["files"]), list(source.kwargs["row_groups_list"]))
+
+
+def _by_row_group(table: Any) -> Any:
     """Return the table with a shard for each row group, where the installed version of ``datasets`` can."""
     if not hasattr(table, "reshard"):
         return table
     try:
         return table.reshard()
     except Exception as error:
-        _row_group_sizes(list(arguments["files"]), list(arguments["row_groups_list"]))  # names the file
+        check_files(table)
         raise DataError(f"the Parquet files cannot be read: {type(error).__name__}: {error}") from error
 
 
