@@ -33,7 +33,6 @@ class LossScaler(GradScaler):
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device.type)
-        self._device = device
         self.skipped = torch.zeros((), device=device)
         self.overflow = torch.zeros((), device=device)
         self.scale(

@@ -58,11 +58,13 @@ class TensorShards(Shards):
     def __init__(self, model: Model, mesh: DeviceMesh) -> None:
         self._mesh, self.group = mesh[_SHARDS], mesh.get_group(_SHARDS)
         self._data_group = data_group(mesh)
+        tops: list[nn.Module] = [factor.encoder for factor in model.factors.values()]
+        tops += [output.decoder for output in model.outputs.values()]
+        inside = {module for top in tops for module in top.modules()}
         parameters = sum(p.numel() for p in model.parameters())
-        layers = list(_layers_with_plan(model))
         self.size = size = self._mesh.size()
-        for name, layer in layers:
-            if isinstance(layer, Attention) and layer.heads % size:
+        for name, layer in _layers_with_plan(model):
+            if isinstance(layer, Attention) and layer.heads % size and layer in inside:
                 raise TrainingError(
                     f"strategy='tp': {layer.heads} heads of {name} do not divide over {size} processes; use a number of heads "
                     f"that is a multiple of {size}, 'tp(shards=N)' with N processes for a model, or strategy='fsdp'"

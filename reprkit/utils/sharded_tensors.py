@@ -25,7 +25,7 @@ def whole(tensor: Tensor) -> Tensor:
     (placement,) = placements if len(placements := detached.placements) == 1 else (None,)  # type: ignore[attr-defined]
     times = getattr(placement, "split_factor", 1)
     if times == 1:
-        return detached.full_tensor()  # type: ignore[attr-defined,no-any-return]
+        return detached.full_tensor()  # type: ignore[attr-defined]
     # Parts that are divided one by one, such as the queries, keys and values of one matrix: torch shards but does not gather these.
     mine = local_shard(detached).contiguous()
     shards = [torch.empty_like(mine) for _ in range(detached.device_mesh.size())]  # type: ignore[attr-defined]

@@ -120,7 +120,7 @@ def test_shards_are_the_processes_of_a_machine(monkeypatch):
         ("hsdp(shards=True)", "shards=True must be an integer"),
         ("hsdp(size=4)", "the only option is 'shards'"),
         ("fsdp(shards=4)", "the only option is 'shards'"),
-        ("hsdp(", "must be 'ddp', 'fsdp', 'hsdp' or"),
+        ("hsdp(", "must be 'ddp', 'fsdp', 'hsdp', 'tp' or"),
         ("hdsp", "Did you mean 'hsdp'"),
     ],
 )
