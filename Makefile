@@ -48,13 +48,9 @@ bench: install
 	@mkdir -p runs/bench
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
-# Everything that needs a CUDA device. Without a network: pip install --no-deps --no-build-isolation -e . && make gpu
+# Everything that needs a CUDA device, in twelve minutes: docs/results/gpu.md.
 gpu:
-	$(GPU_PYTHON) -m pytest -m gpu
-	$(GPU_PYTHON) tests/benchmarks/bench_vq.py --device cuda
-	$(GPU_PYTHON) tests/benchmarks/bench_ntxent.py --device cuda
-	$(GPU_PYTHON) tests/benchmarks/bench_mae.py --device cuda
-	$(GPU_PYTHON) recipes/latent_swap.py --out runs/gpu/latent_swap --overwrite
+	$(GPU_PYTHON) tests/benchmarks/gpu_figures.py
 
 clean:
 	rm -rf build dist site .cache .pytest_cache .mypy_cache .ruff_cache

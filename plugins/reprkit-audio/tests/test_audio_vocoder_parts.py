@@ -249,6 +249,10 @@ def test_adversarial_losses_begin_once_the_critic_was_trained():
     assert all(parameter.grad is None for parameter in model.objective.critic.parameters())
     assert all(parameter.grad is not None for parameter in model.decoder.parameters())
     assert model.objective.front.form == FORM
+    again = small_model()
+    again(batch)
+    again.load_state_dict(model.state_dict())
+    assert set(again(batch).terms) == set(losses.terms)
 
 
 def test_losses_are_sums_over_frames_as_those_of_latents_are_over_tokens():

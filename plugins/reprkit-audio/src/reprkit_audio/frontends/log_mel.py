@@ -105,4 +105,4 @@ class LogMel(FrontEnd):
 
     def mel_filters(self, device: torch.device | str = "cpu") -> Float[Tensor, "f c"]:
         """The mel filters, columns (n_fft / 2 + 1, bands)."""
-        return mel_filters(self.n_fft // 2 + 1, self.bands, self.rate, str(device))
+        return mel_filters(self.n_fft // 2 + 1, self.bands, self.rate, device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 
@@ -25,12 +24,16 @@ def from_mel(mel: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     return torch.where(mel < break_mel, mel * _LINEAR, _BREAK * ((mel - break_mel) * _STEP).exp())
 
 
-@functools.lru_cache(maxsize=16)
-def mel_filters(frequencies: int, bands: int, rate: int, device: str = "cpu") -> Float[Tensor, "f c"]:
+_made: dict[tuple[int, int, int, str], Tensor] = {}
+
+
+def mel_filters(
+    frequencies: int, bands: int, rate: int, device: torch.device | str = "cpu"
+) -> Float[Tensor, "f c"]:
     """Triangular filters, equally spaced on the mel scale from 0 Hz to half the rate, each of unit area over Hz.
 
     The defaults of librosa's ``filters.mel`` (Slaney 1998, Auditory Toolbox, version 2), transposed; torchaudio's
-    ``melscale_fbanks`` with norm and scale "slaney".
+    ``melscale_fbanks`` with norm and scale "slaney".  They are computed once for a device.
 
     Args:
         frequencies: of the spectrum, n_fft / 2 + 1 (f).
@@ -38,12 +41,14 @@ def mel_filters(frequencies: int, bands: int, rate: int, device: str = "cpu") ->
         rate: samples a second.
         device: of the result.
     """
-    measured = torch.linspace(0, rate / 2, frequencies)[:, None]
-    corners = from_mel(torch.linspace(0, to_mel(rate / 2), bands + 2))
-    widths = corners.diff()
-    rising = (measured - corners[:-2]) / widths[:-1]
-    falling = (corners[2:] - measured) / widths[1:]
-    filters = torch.minimum(rising, falling).clamp(min=0) * (2 / (corners[2:] - corners[:-2]))
+    key = (frequencies, bands, rate, str(device))
+    if key in _made:
+        return _made[key]
+    filters = _triangles(frequencies, bands, rate)
+    if (
+        type(filters) is not Tensor
+    ):  # one of torch's FakeTensorMode, which has no values and ends with its mode
+        return filters.to(device)
     empty = int((filters == 0).all(0).sum())
     if empty:
         warnings.warn(
@@ -51,4 +56,13 @@ def mel_filters(frequencies: int, bands: int, rate: int, device: str = "cpu") ->
             "choose fewer bands or a larger n_fft",
             stacklevel=3,
         )
-    return filters.to(device)
+    return _made.setdefault(key, filters.to(device))
+
+
+def _triangles(frequencies: int, bands: int, rate: int) -> Tensor:
+    measured = torch.linspace(0, rate / 2, frequencies)[:, None]
+    corners = from_mel(torch.linspace(0, to_mel(rate / 2), bands + 2))
+    widths = corners.diff()
+    rising = (measured - corners[:-2]) / widths[:-1]
+    falling = (corners[2:] - measured) / widths[1:]
+    return torch.minimum(rising, falling).clamp(min=0) * (2 / (corners[2:] - corners[:-2]))

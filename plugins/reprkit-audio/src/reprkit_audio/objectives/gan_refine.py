@@ -145,7 +145,7 @@ class GANRefine(Objective):
         code, size = codes[self.speaker], len(label)
         voices, who = collectives.gather_with_gradient(code.z), collectives.gather(label)
         total = len(who)
-        step = int(torch.randint(1, max(total, 2), ())) if model.training else 1
+        step = torch.randint(1, max(total, 2), ()) if model.training else 1
         rows = (torch.arange(size, device=label.device) + collectives.rank() * size + step) % total
         return codes | {self.speaker: replace(code, z=voices[rows])}, who[rows]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from annotated_types import Ge, Le, MinLen
@@ -79,6 +79,8 @@ class VocoderObjective(Objective):
         self.critic = Critic(tuple(periods), self.windows, width)
         # Whether the critic was ever trained; before, its gradient is useless for the generator.
         self.register_buffer("practised", torch.zeros((), dtype=torch.bool))
+        # A copy of it on the host, to read without synchronizing with the device; None: read the buffer.
+        self._is_practised: bool | None = False
 
     def bind(self, model: Model) -> None:
         """Check the output field; by default take the form of the input field."""
@@ -119,7 +121,7 @@ class VocoderObjective(Objective):
             "stft": (weights["stft"] * logs.sum(), count),
             "convergence": (weights["stft"] * differences, norms),
         }
-        if bool(self.practised) and (weights["adversarial"] or weights["matching"]):
+        if self._critic_is_practised() and (weights["adversarial"] or weights["matching"]):
             on_generated = self._run_frozen_critic(generated)
             with torch.no_grad():
                 on_true = self.critic(true)
@@ -140,6 +142,7 @@ class VocoderObjective(Objective):
         on_true, on_generated = self.critic(true), self.critic(generated)
         if self.training:
             self.practised.fill_(True)
+            self._is_practised = True
         right = [
             (real[0] > 0).float().mean() + (fake[0] < 0).float().mean()
             for real, fake in zip(on_true, on_generated, strict=True)
@@ -148,6 +151,15 @@ class VocoderObjective(Objective):
         # Summed over frames as well, so that one bound of the gradients' norm (clip=) serves both turns.
         losses = self._frames(true) * hinge_loss(on_true, on_generated, self.critic.shares)
         return {"critic": (losses.sum(), len(true))}
+
+    def _critic_is_practised(self) -> bool:
+        if self._is_practised is None:
+            self._is_practised = bool(self.practised)
+        return self._is_practised
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._is_practised = None
 
     def _frames(self, true: Float[Tensor, "b t"]) -> float:
         assert self.front is not None  # bind
