@@ -8,7 +8,7 @@ of binary trees.
 
 Paper: Kim, Dyer and Rush 2019, "Compound Probabilistic Context-Free Grammars for Grammar Induction", arXiv 1906.10225.
 Data: the expressions of Python's standard library, without names and values; gold brackets are for evaluation only.
-Expected (one core, an hour): docs/results/trees.md.
+Expected: docs/results/trees.md; a step of 32 expressions takes 25 ms on a free core.
 
     python recipes/grammar.py
     python recipes/grammar.py --data "expressions('arithmetic')"

@@ -47,7 +47,7 @@ class TestTreeLSTM(LatentConformance):
 
 
 class TestTreeLSTMRoot(LatentConformance):
-    part = "reprkit-structure/tree-lstm(width=6, hidden=8, read='root')"
+    part = "reprkit-structure/tree-lstm(width=6, hidden=8, keep='root')"
 
 
 class TestBracketF1(EvaluatorConformance):

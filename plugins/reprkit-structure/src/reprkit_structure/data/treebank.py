@@ -10,7 +10,6 @@ from jaxtyping import Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature
-from reprkit.data.collation import collate, to_index
 from reprkit.errors import DataError
 
 Span = tuple[int, int]  # first and last word
@@ -53,10 +52,6 @@ class Treebank(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return one sentence; a negative index counts from the end."""
         return dict(self._rows[index])
-
-    def batch(self, indices: Int[Tensor, " b"] | Iterable[int]) -> dict[str, Tensor]:
-        """Return the sentences of these indices, padded to the longest (b t), with masks."""
-        return collate([self._rows[index] for index in to_index(indices).tolist()], self.signature)
 
     def lengths(self) -> dict[str, Int[Tensor, " n"]]:
         """Return the number of words of each sentence, for every field."""

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from reprkit import Decoded
 from reprkit.errors import PartArgumentError
-from reprkit.types import Decoded
 from reprkit_structure.layers.grammar import Grammar
 from reprkit_structure.layers.grammar_samples import sample_words
 
@@ -37,8 +37,8 @@ class GrammarOutput(Decoded):
                 )
             mask = counted.flip(1).cummax(1).values.flip(1).bool()  # up to the last word that counts
             emissions = emissions.masked_fill(counted.unsqueeze(-1) == 0, 0.0)
-        names = ("roots", "singles", "rules")
-        return Grammar(*(self.params[name] for name in names), emissions=emissions, mask=mask)
+        roots, singles, rules = (self.params[name] for name in ("roots", "singles", "rules"))
+        return Grammar(roots, singles, rules, emissions, mask)
 
     def nll(self, target: Tensor, weight: Tensor | None = None) -> Float[Tensor, "b n"]:
         """Return -log p of each sentence, nats, in equal shares of its words (b n).

@@ -9,12 +9,12 @@ from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit import Signature
+from reprkit import Decoded, Decoder, Features, Signature
+from reprkit.decoders.head import choose_likelihood
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder, require
+from reprkit.interfaces import require
 from reprkit.models.factor import masked_mean
 from reprkit.registry.constraints import Width
-from reprkit.types import Decoded, Features
 from reprkit.utils.precision import at_least_float32, without_autocast
 from reprkit_structure.decoders.grammar_output import GrammarOutput
 
@@ -65,6 +65,7 @@ class PCFG(Decoder):
             f"decoder pcfg writes sentences of symbols, and the data is {self.field.kind}: use it with tokens",
         )
         assert self.field.vocab is not None
+        self.likelihood = choose_likelihood(self.field)
         self.in_dim, self.nonterminals, self.preterminals = width, nonterminals, preterminals
         symbols = nonterminals + preterminals
         self.root = nn.Parameter(torch.randn(1, width))
@@ -106,7 +107,7 @@ class PCFG(Decoder):
                 "rules": rules.log_softmax(-1).unflatten(-1, (symbols, symbols)),
                 "words": words.log_softmax(-1),
             }
-        return GrammarOutput(likelihood="categorical", params=params, grid=(steps,), has_point=False)
+        return GrammarOutput(likelihood=self.likelihood, params=params, grid=(steps,), has_point=False)
 
 
 def _pair(symbols: Float[Tensor, "k d"], z: Float[Tensor, "b d"]) -> Float[Tensor, "b k 2d"]:

@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from reprkit import Signature
+from reprkit import Decoded, Decoder, Features, Signature
 from reprkit.decoders.head import Head
 from reprkit.errors import BuildError
-from reprkit.interfaces import Decoder, require
+from reprkit.interfaces import require
 from reprkit.models.factor import masked_mean
 from reprkit.registry.constraints import Width
-from reprkit.types import Decoded, Features
 from reprkit_structure.layers.shift_reduce import Program, program_of
 from reprkit_structure.layers.tree_lstm import TreeLSTM
 
@@ -74,14 +73,14 @@ class Stack(Decoder):
             BuildError: neither code nor teacher.
         """
         if teacher is not None:
-            count = teacher.shape[1]
+            size, count = teacher.shape[:2]
         elif features is not None:
-            count = length or self.field.shape[0] or features.length or features.x.shape[1]
+            known = length or self.field.shape[0] or features.length
+            size, count = len(features.x), known or features.x.shape[1]
         else:
             raise BuildError(
                 "decoder stack needs a code or a teacher (the sentence, of which it reads the words before each)"
             )
-        size = len(features.x if teacher is None else teacher)
         program, context = self._program(features, size, count)
         words = self._unknown(size, count) if teacher is None else teacher.squeeze(-1)
         states = self._run(program, self.compose.leaf(self.words(words)), context)
@@ -115,7 +114,7 @@ class Stack(Decoder):
         return torch.full((size, count), self.words.num_embeddings - 1, device=self.bottom.device)
 
     def _run(
-        self, program: Program, leaves: tuple[Tensor, Tensor], context: Float[Tensor, "b d"]
+        self, program: Program, leaves: Float[Tensor, "b n 2d"], context: Float[Tensor, "b d"]
     ) -> Float[Tensor, "b t+1 2d"]:
         """Return the state of the stack's LSTM before each token, and after the last: output and memory of its top."""
         rows = torch.arange(len(context), device=context.device)
@@ -124,11 +123,11 @@ class Stack(Decoder):
         nodes: list[Tensor] = []
         states = [self.bottom.to(context.dtype).expand(len(context), -1)]
         for step, joined in enumerate(phrase_rows):
-            node = torch.cat([each[rows, word[:, step]] for each in leaves], -1)
+            node = leaves[rows, word[:, step]]
             if len(joined):
                 left = torch.stack(nodes)[program.left[joined, step], joined]
                 right = nodes[-1][joined]
-                made = torch.cat(self.compose.join(left.chunk(2, -1), right.chunk(2, -1)), -1)
+                made = self.compose.join(left, right)
                 node = node.index_put((joined,), made)
             nodes.append(node)
             # Token k has state k + 1, and the bottom of the stack state 0.
@@ -171,7 +170,7 @@ class Stack(Decoder):
         """Push a word, and do the reductions after it."""
         nodes, states, depth = stack.nodes.clone(), stack.states.clone(), stack.depth
         rows = torch.arange(len(word), device=word.device)
-        leaf = torch.cat(self.compose.leaf(self.words(word)), -1).to(nodes.dtype)
+        leaf = self.compose.leaf(self.words(word)).to(nodes.dtype)
         pending, node = stack.reduces[:, stack.written], leaf
         depth = depth + 1
         nodes[rows, depth] = node
@@ -181,7 +180,7 @@ class Stack(Decoder):
             depth = depth - (pending > 0).long()
             at = depth[joined]
             left, right = nodes[joined, at], nodes[joined, at + 1]
-            made = torch.cat(self.compose.join(left.chunk(2, -1), right.chunk(2, -1)), -1)
+            made = self.compose.join(left, right)
             nodes[joined, at] = made
             states[joined, at] = self._push(made, states[joined, at - 1], stack.context[joined])
             pending = pending - (pending > 0).long()

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from reprkit import Code, Features
 from reprkit.latents.functional import check_indices
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
-from reprkit.types import Code, Features
 from reprkit_structure.layers.parser import SpanParser
 
 

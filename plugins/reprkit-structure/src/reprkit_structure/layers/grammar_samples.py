@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reprkit_structure.layers.grammar import Grammar, InsideChart
+from reprkit_structure.layers.inside import Rules, inside
 
 
 @torch.no_grad()
@@ -31,25 +31,22 @@ def sample_words(
         preterminal = _draw(singles, generator)
         return _draw(words[torch.arange(size), preterminal], generator)[:, None]
     unknown = roots.new_zeros(size, count, preterminals)
-    chart = InsideChart(Grammar(roots, singles, rules, unknown))
+    lengths = torch.full((size,), count, device=roots.device)
+    chart = inside(torch.ones_like(unknown), unknown[..., 0], lengths, Rules.of(rules))
     # log p(symbol becomes w words), (b w S): all starts are alike.
     floor = roots.new_full((), float("-inf"))
     phrases = torch.cat(
         [floor.expand(size, 1, nonterminals), chart.by_start[:, 0].log() + chart.scales[:, 0].unsqueeze(-1)],
         1,
     )
-    single = torch.cat(
-        [torch.zeros(size, 1, preterminals), floor.cpu().expand(size, count - 1, preterminals)], 1
-    )
-    inside = torch.cat([phrases, single.to(phrases)], -1)
+    single = torch.cat([unknown[:, :1], floor.expand(size, count - 1, preterminals)], 1)
+    chances = torch.cat([phrases, single], -1)
     rows = torch.arange(size, device=roots.device)
     found = torch.zeros(size, count, dtype=torch.int64, device=roots.device)
     stack = torch.zeros(size, count + 1, 2, dtype=torch.int64, device=roots.device)  # symbol and width
-    stack[:, 0, 0] = _draw(roots + inside[:, count - 1, :nonterminals], generator)
+    stack[:, 0, 0] = _draw(roots + chances[:, count - 1, :nonterminals], generator)
     stack[:, 0, 1] = count
-    depth = torch.zeros(
-        size, dtype=torch.int64, device=roots.device
-    )  # of the top of the stack; -1: nothing is left
+    depth = torch.zeros_like(found[:, 0])  # of the top of the stack; -1: nothing is left
     done = torch.zeros_like(depth)
     for _ in range(2 * count - 1):
         symbol, width = stack[rows, depth.clamp(min=0)].unbind(-1)
@@ -58,7 +55,7 @@ def sample_words(
         drawn = _draw(words[rows, preterminal], generator)
         found[rows[word], done[word]] = drawn[word]
         phrase = (width > 1) & (depth >= 0)
-        left, first, second = _expand(rules, inside, symbol.clamp(max=nonterminals - 1), width, generator)
+        left, first, second = _expand(rules, chances, symbol.clamp(max=nonterminals - 1), width, generator)
         stack[rows[phrase], depth[phrase]] = torch.stack([second, width - left], -1)[phrase]
         stack[rows[phrase], depth[phrase] + 1] = torch.stack([first, left], -1)[phrase]
         done, depth = done + word.long(), depth + phrase.long() - word.long()
@@ -67,17 +64,17 @@ def sample_words(
 
 def _expand(
     rules: Float[Tensor, "b N S S"],
-    inside: Float[Tensor, "b w S"],
+    chances: Float[Tensor, "b w S"],
     symbol: Int[Tensor, " b"],
     width: Int[Tensor, " b"],
     generator: torch.Generator | None,
 ) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"], Int[Tensor, " b"]]:
     """Draw the size of the left part and both symbols of a phrase; of no meaning for a single word."""
-    rows, count, symbols = torch.arange(len(rules), device=rules.device), inside.shape[1], inside.shape[2]
+    rows, count, symbols = torch.arange(len(rules), device=rules.device), chances.shape[1], chances.shape[2]
     sizes = torch.arange(1, count, device=rules.device)  # of the left part
     rest = width[:, None] - sizes
-    right = inside[rows[:, None], (rest - 1).clamp(min=0)]
-    scores = inside[:, : count - 1].unsqueeze(-1) + right.unsqueeze(-2) + rules[rows, symbol].unsqueeze(1)
+    right = chances[rows[:, None], (rest - 1).clamp(min=0)]
+    scores = chances[:, : count - 1].unsqueeze(-1) + right.unsqueeze(-2) + rules[rows, symbol].unsqueeze(1)
     scores = scores.masked_fill((rest < 1)[:, :, None, None], float("-inf")).flatten(1)
     # A row that expands no phrase may have no possible split: it draws anything.
     scores = torch.where(torch.isfinite(scores).any(1, keepdim=True), scores, 0.0)

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from reprkit import Features
 from reprkit.latents.functional import draw_noise, sample_exponential, zero_padding
-from reprkit.types import Features
 from reprkit_structure.layers.charts import parents_of, post_order
 from reprkit_structure.layers.tree_crf import TreeCRF
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from reprkit import Features
 from reprkit.layers.trees import children, first_descendants, is_inner
-from reprkit.types import Features
 from reprkit_structure.layers.charts import chart_of_parents, chart_of_reduces, parents_of, reduces_of
 
 

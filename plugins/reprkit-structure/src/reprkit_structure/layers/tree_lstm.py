@@ -23,20 +23,19 @@ class TreeLSTM(nn.Module):
         with torch.no_grad():
             self.gates.bias[width : 3 * width] = 1.0  # forget gates start open
 
-    def leaf(self, word: Float[Tensor, "... d"]) -> tuple[Tensor, Tensor]:
-        """Return output and memory of a word."""
+    def leaf(self, word: Float[Tensor, "... d"]) -> Float[Tensor, "... 2d"]:
+        """Return output and memory of a word, side by side."""
         content, gate = self.word(word).chunk(2, -1)
         memory = content.tanh()
-        return gate.sigmoid() * memory.tanh(), memory
+        return torch.cat([gate.sigmoid() * memory.tanh(), memory], -1)
 
-    def join(self, left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return output and memory of a node from those of its two children (... d)."""
-        gates = self.gates(torch.cat([left[0], right[0]], -1))
-        enter, keep_left, keep_right, content, leave = gates.chunk(5, -1)
-        memory = (
-            enter.sigmoid() * content.tanh() + keep_left.sigmoid() * left[1] + keep_right.sigmoid() * right[1]
-        )
-        return leave.sigmoid() * memory.tanh(), memory
+    def join(self, left: Float[Tensor, "... 2d"], right: Float[Tensor, "... 2d"]) -> Float[Tensor, "... 2d"]:
+        """Return output and memory of a node from those of its two children."""
+        (one, left_memory), (two, right_memory) = left.chunk(2, -1), right.chunk(2, -1)
+        enter, keep_left, keep_right, content, leave = self.gates(torch.cat([one, two], -1)).chunk(5, -1)
+        kept = keep_left.sigmoid() * left_memory + keep_right.sigmoid() * right_memory
+        memory = enter.sigmoid() * content.tanh() + kept
+        return torch.cat([leave.sigmoid() * memory.tanh(), memory], -1)
 
     def forward(
         self,
@@ -57,17 +56,15 @@ class TreeLSTM(nn.Module):
             mask: which nodes exist.
             gate: factors of the outputs and memories of the nodes.
         """
-        outputs, memories = self.leaf(words)
-        leaves = mask & ~phrases
-        place = (leaves.long().cumsum(1) - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, words.shape[-1])
-        valid = leaves.unsqueeze(-1)
-        states = torch.cat([outputs.gather(1, place) * valid, memories.gather(1, place) * valid], -1)
+        own, leaves = self.leaf(words), mask & ~phrases
+        place = (leaves.long().cumsum(1) - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, own.shape[-1])
+        states = own.gather(1, place) * leaves.unsqueeze(-1)
         states = states if gate is None else states * gate
         below, heights = children(parents), _heights(parents, mask)
         for height in range(1, int(heights.max()) + 1):
             rows, nodes = (heights == height).nonzero(as_tuple=True)
-            left, right = (states[rows, below[rows, nodes, side]].chunk(2, -1) for side in (0, 1))
-            joined = torch.cat(self.join(left, right), -1)
+            left, right = (states[rows, below[rows, nodes, side]] for side in (0, 1))
+            joined = self.join(left, right)
             if gate is not None:
                 joined = joined * gate[rows, nodes]
             states = states.index_put((rows, nodes), joined)
