@@ -86,6 +86,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.data.corrupt_files": ("CorruptFiles",),
         "reprkit.data.folders": ("FolderFiles", "find_files"),
         "reprkit.data.identity": ("content_hash", "hash_names", "split_by_identity"),
+        "reprkit.data.formats.image_files": ("Depths", "Fit", "read_image", "suffixes", "undecoded"),
         "reprkit.data.formats.images": ("Images",),
         "reprkit.data.formats.text_encoding": (
             "codec_name", "decode_text", "detect_encoding", "read_text", "wrong_encoding",

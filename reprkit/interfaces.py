@@ -613,6 +613,13 @@ class Objective(Part):
         """
         return scored
 
+    def joint_vectors(self, model: Model, batch: Batch, factor: str) -> Float[Tensor, "b d"] | None:
+        """Return the vectors (b d) of a factor in a space that it shares with others; None where the objective has no such space.
+
+        One that compares factors with each other through maps of its own, such as ``across``, overrides it.
+        """
+        return None
+
     def example(self, data: Signature) -> Mapping[str, Any]:
         """Return arguments of ``rk.build`` for a small model with this objective, on which the conformance kit checks it.
 

@@ -23,7 +23,8 @@ def as_batch(source: Any, signature: Signature | None) -> dict[str, Tensor]:
     ==========================================  =====================================================================
     source                                      field ``x``
     ==========================================  =====================================================================
-    a batch: field -> tensor or array           each field, converted to its type
+    a batch: field -> tensor or array           each field, converted to its type; or a list of what stands below, pictures or
+                                                texts, of that field
     an array or tensor (b ...)                  ``x``; uint8 pixels are rescaled from 0..255 to the field's range
     a list of examples: dicts, arrays, numbers  collated; sequences of different lengths get ``x_mask``
     a DataFrame of pandas or polars, or one     the columns of a table, by name; gaps become False in ``x_mask``
@@ -39,7 +40,11 @@ def as_batch(source: Any, signature: Signature | None) -> dict[str, Tensor]:
         DataError: none of these, no signature, or content that does not fit the field.
     """
     if isinstance(source, Mapping) and not _is_row(source, signature):
-        return {name: _convert(name, value, signature) for name, value in source.items()}
+        return {
+            key: tensor
+            for name, value in source.items()
+            for key, tensor in _field_batch(name, value, signature).items()
+        }
     if signature is None:
         raise DataError(
             f"the model has no signature: give a batch, field -> tensor, not {type(source).__name__}"
@@ -70,6 +75,16 @@ def as_batch(source: Any, signature: Signature | None) -> dict[str, Tensor]:
     if isinstance(source, list | tuple) and items:
         return _from_examples(items, name, signature, source)
     raise _no_input(source, name, field)
+
+
+def _field_batch(name: str, value: Any, signature: Signature | None) -> dict[str, Any]:
+    """Return a field of a batch, with its mask where raw values are read whose lengths vary."""
+    items = list(value) if isinstance(value, list | tuple) else [value]
+    raw = bool(items) and all(isinstance(item, str | Path) or _is_picture(item) for item in items)
+    if not raw or signature is None or name not in signature:
+        return {name: _convert(name, value, signature)}
+    read = as_batch(items, Signature({"x": signature[name]}))
+    return {name + key.removeprefix("x"): tensor for key, tensor in read.items()}
 
 
 def _is_row(source: Mapping[Any, Any], signature: Signature | None) -> bool:

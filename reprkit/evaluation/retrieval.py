@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import torch
 from annotated_types import MinLen
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from reprkit.errors import BuildError
-from reprkit.evaluation.encoding import encoded
+from reprkit.errors import BuildError, DataError
+from reprkit.evaluation.encoding import by_length, to_float64
+from reprkit.evaluation.projection import principal_plane
 from reprkit.interfaces import Evaluator
 from reprkit.registry.constraints import Count
 from reprkit.utils.progress import track_progress
@@ -18,17 +20,21 @@ from reprkit.utils.progress import track_progress
 if TYPE_CHECKING:
     from reprkit.data.base import Dataset
     from reprkit.models.model import Model
+    from reprkit.reporting.figures import Scatter
 
 _BLOCK = 1 << 24  # similarities in memory at a time
+_DRAWN = 1000  # examples in the map
 
 
 class Retrieval(Evaluator):
     """Retrieval between the codes of two factors, both ways, as between pictures and captions.
 
-    Each example's vector of one factor (``model.represent``) ranks the vectors of the other factor of all examples of the data.
+    Each example's vector of one factor (``model.joint_vectors``: where the objective compares factors in a space of its own, as
+    ``across`` does, those, else ``model.represent``) ranks the vectors of the other factor of all examples of the data.
     ``recall_at_k``: the share of examples whose own counterpart is among the first k; ``median_rank``, counted from 1, is
     the median of its ranks.  A counterpart is ranked after all others of equal similarity, so that a collapsed code finds nothing.
-    Metrics are named by the direction, ``image_to_text.recall_at_1``.
+    Metrics are named by the direction, ``image_to_text.recall_at_1``; those of ``chance`` are of a random order of the n examples:
+    k / n, and (n + 1) / 2.
 
     Args:
         query: a factor; None is the first of two.
@@ -50,13 +56,14 @@ class Retrieval(Evaluator):
 
     @torch.no_grad()
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """Return the metrics of both directions, and ``n``.
+        """Return the metrics of both directions, those of chance, and ``n``.
 
         Raises:
             BuildError: the model does not have two factors, a name is unknown, or their vectors differ in width.
+            DataError: vectors that are not finite.
         """
         query, target = self._factors(model)
-        sides = [torch.from_numpy(encoded(model, data, factor=name).x).double() for name in (query, target)]
+        sides = _joint_vectors(model, data, (query, target))
         if sides[0].shape[1] != sides[1].shape[1]:
             raise BuildError(
                 f"retrieval compares vectors of one width, and factor {query} has {sides[0].shape[1]} dimensions, {target} has "
@@ -71,7 +78,26 @@ class Retrieval(Evaluator):
             for k in self.at:
                 metrics[f"{name}.recall_at_{k}"] = float((ranks <= k).double().mean())
             metrics[f"{name}.median_rank"] = float(ranks.double().quantile(0.5))
-        return {**metrics, "n": len(sides[0])}
+        count = len(sides[0])
+        metrics |= {f"chance.recall_at_{k}": min(k / count, 1.0) for k in self.at}
+        figures = {"map": self._map(query, target, sides)}
+        return {**metrics, "chance.median_rank": (count + 1) / 2, "n": count, "figures": figures}
+
+    def _map(self, query: str, target: str, sides: list[Tensor]) -> Scatter:
+        """Return the plane of the principal components of both factors' vectors, of at most ``_DRAWN`` examples."""
+        from reprkit.reporting.figures import Scatter
+
+        drawn = [
+            normalize(side[:_DRAWN], dim=-1) if self.metric == "cosine" else side[:_DRAWN] for side in sides
+        ]
+        points, explained = principal_plane(torch.cat(drawn).numpy())
+        return Scatter(
+            title="The joint space",
+            points=points,
+            labels=np.repeat([0, 1], len(drawn[0])),
+            names={0: query, 1: target},
+            caption=f"Principal components of both, {explained:.0%} of the variance; {len(drawn[0]):,} examples.",
+        )
 
     def _factors(self, model: Model) -> tuple[str, str]:
         names = list(model.factors)
@@ -92,6 +118,25 @@ class Retrieval(Evaluator):
         if self.query == self.target:
             raise BuildError(f"retrieval compares two factors, and both are {self.query!r}")
         return self.query, self.target
+
+
+def _joint_vectors(model: Model, data: Dataset, factors: tuple[str, str]) -> list[Tensor]:
+    """Return the vectors of each factor (n d), float64, in the order of the data."""
+    indices: list[Tensor] = []
+    pieces: dict[str, list[Tensor]] = {name: [] for name in factors}
+    for rows, batch in by_length(data, "encoding"):
+        indices.append(rows)
+        for name, found in pieces.items():
+            found.append(to_float64(model.joint_vectors(batch, name)).cpu())
+    order = torch.cat(indices).argsort()
+    sides = [torch.cat(found)[order] for found in pieces.values()]
+    for name, side in zip(factors, sides, strict=True):
+        if not side.isfinite().all():
+            example = int((~side.isfinite()).nonzero()[0, 0])
+            raise DataError(
+                f"the vector of factor {name} of example {example} is not finite: it cannot be evaluated"
+            )
+    return sides
 
 
 def ranks_of_counterparts(x: Tensor, known: Tensor, metric: str) -> Tensor:

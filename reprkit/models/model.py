@@ -575,6 +575,31 @@ class Model(nn.Module):
             vectors.append(z.flatten(1) if pool == "flatten" else masked_mean(z, code.mask))
         return torch.cat(vectors, -1)
 
+    def joint_vectors(self, batch: Any, factor: str, *, to: Form | None = None) -> Any:
+        """Return one vector per example (b d) of a factor, in the space where factors are compared, as pictures with captions.
+
+        It is the objective's, where that has one (``across``: unit vectors after a map of its own), else ``represent``.  ``batch``
+        is as for ``encode``, and needs the field of this factor only: ``model.joint_vectors({"text": ["a red circle"]}, "text")``.
+        With ``to``, it is a NumPy array, a tensor or a DataFrame, without gradients and in evaluation mode.
+
+        Raises:
+            BuildError: the model has no encoder, or no such factor.
+            DataError: as ``encode``.
+            PartArgumentError: an unknown ``to``.
+        """
+        self._require_encoder()
+        resolve_factor(self.factors, factor, "joint_vectors")
+        if to is not None:
+            require_form(to, "joint_vectors")
+            with torch.no_grad(), isolate(self, 0):
+                return vectors_to(self.joint_vectors(batch, factor), to, "joint_vectors")
+        values = as_batch(batch, self.signature)
+        for member in self.objective.members:
+            vectors = member.joint_vectors(self, values, factor)
+            if vectors is not None:
+                return vectors
+        return self.represent(values, factor)
+
     def _require_encoder(self) -> None:
         if not self.factors:
             raise BuildError(

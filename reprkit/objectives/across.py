@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Objective, Term
+from reprkit.kernels.infonce import infonce
 from reprkit.kernels.ntxent import LOWEST
 from reprkit.models.factor import factor, masked_mean, resolve_factor
 from reprkit.registry.constraints import LARGEST_NUMBER, Width
@@ -37,7 +38,9 @@ class Across(Objective):
     all ranks, from the vector of the other factor: the loss is the mean of both cross-entropies; with several factors, the mean
     over all pairs.
 
-    Loss ``across``: nats, averaged over examples.  Metric ``accuracy``: share of examples that are found first.
+    ``model.joint_vectors`` gives the vectors that are compared, for search and for classification by prompts.
+
+    Loss ``across``: nats, averaged over examples.  Metrics ``accuracy``: share of examples that are found first; ``temperature``.
 
     Args:
         factors: names of the factors; None means all.
@@ -101,20 +104,20 @@ class Across(Objective):
         """Return the loss of one batch; the batches of all ranks must have equal sizes."""
         codes = model.encode(batch, factors=tuple(self.maps))
         own = {name: self._unit_vectors(name, codes[name]) for name in self.maps}
-        whole = {name: collectives.gather_with_gradient(vectors) for name, vectors in own.items()}
+        whole = [collectives.gather_with_gradient(vectors) for vectors in own.values()]
         rows = len(next(iter(own.values())))
-        target = collectives.rank() * rows + torch.arange(rows, device=self.log_scale.device)
-        losses, hits = [], []
-        for one, two in itertools.permutations(own, 2):
-            logits = self.log_scale.exp() * (own[one] @ whole[two].T)
-            losses.append(F.cross_entropy(logits, target, reduction="sum"))
-            hits.append((logits.detach().argmax(-1) == target).float().mean())
-        model.record(accuracy=torch.stack(hits).mean(), temperature=(-self.log_scale.detach()).exp())
-        return {"across": (torch.stack(losses).mean(), rows)}
+        start = collectives.rank() * rows
+        anchors, scale = slice(start, start + rows), self.log_scale.exp()
+        pairs = [infonce(one, two, scale, anchors=anchors) for one, two in itertools.combinations(whole, 2)]
+        losses, shares = zip(*pairs, strict=True)
+        model.record(accuracy=torch.stack(shares).mean(), temperature=1 / scale.detach())
+        return {"across": (torch.stack(losses).mean() * rows, rows)}
 
-    def vectors(self, model: Model, batch: Batch, name: str) -> Float[Tensor, "b d"]:
-        """Return the unit vectors (b dim) of one factor: their products are the similarities that the loss compares."""
-        return self._unit_vectors(name, model.encode(batch, factors=(name,))[name])
+    def joint_vectors(self, model: Model, batch: Batch, factor: str) -> Float[Tensor, "b d"] | None:
+        """Return the unit vectors (b dim) of a factor: their products are the similarities that the loss compares."""
+        if factor not in self.maps:
+            return None
+        return self._unit_vectors(factor, model.encode(batch, factors=(factor,))[factor])
 
     def _unit_vectors(self, name: str, code: Code) -> Float[Tensor, "b d"]:
         return F.normalize(at_least_float32(self.maps[name](masked_mean(code.z, code.mask))), dim=-1)

@@ -450,6 +450,7 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "retrieval",
         "reprkit.evaluation.retrieval:Retrieval",
         "Recall at k and median rank between the codes of two factors",
+        ("sklearn",),
     )
     yield Spec(
         "anomaly",

@@ -86,8 +86,32 @@ def test_equal_codes_find_all(pair):
         "text_to_image.median_rank": 1.0,
         "image_to_text.recall_at_1": 1.0,
         "image_to_text.median_rank": 1.0,
+        "chance.recall_at_1": 0.05,
+        "chance.median_rank": 10.5,
         "n": 20,
     }
+
+
+def test_the_space_of_the_objective_is_searched():
+    """Codes of different widths, aligned only by the objective's maps."""
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    turned = x @ torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(1)))[0]
+    fields = {name: rk.Field(kind="vector", shape=(6,)) for name in ("x", "other")}
+    data = Tensors({"x": x, "other": turned}, rk.Signature(fields))
+    factors = {
+        "one": rk.factor("flat", "continuous(dim=6)"),
+        "two": rk.factor("flat", "continuous(dim=5)", input="other"),
+    }
+    model = rk.build(data=data, factors=factors, objective="across(dim=6)")
+    before = rk.evaluate(model, data, "retrieval")["retrieval"]
+    rk.fit(model, data, steps=150, batch=40, lr=0.03, log_every=0)
+    after = rk.evaluate(model, data, "retrieval")["retrieval"]
+    assert before["one_to_two.recall_at_1"] < 0.3
+    assert after["one_to_two.recall_at_1"] > 0.9
+    vectors = {name: model.joint_vectors(data.batch(range(40)), name, to="numpy") for name in factors}
+    np.testing.assert_allclose(np.linalg.norm(vectors["one"], axis=1), 1, rtol=1e-5)
+    ranks = reference(cosine_similarity(vectors["two"], vectors["one"]))
+    assert after["two_to_one.recall_at_1"] == pytest.approx((ranks == 1).mean())
 
 
 def test_errors_say_what_is_missing(pair, reader, table):

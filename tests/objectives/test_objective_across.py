@@ -62,7 +62,7 @@ def test_three_factors_are_the_mean_over_pairs():
     factors = {**FACTORS, "whole": rk.factor("mlp(width=8)", "continuous(dim=4)")}
     model = rk.build(data=data, factors=factors, objective="across(dim=8)")
     batch = data.batch(range(9))
-    vectors = {name: model.objective.vectors(model, batch, name) for name in factors}
+    vectors = {name: model.joint_vectors(batch, name) for name in factors}
     scale = model.objective.log_scale.exp()
     pairs = [("up", "low"), ("up", "whole"), ("low", "whole")]
     expected = sum(clip_loss(vectors[one], vectors[two], scale) for one, two in pairs) / 3

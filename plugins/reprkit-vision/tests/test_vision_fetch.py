@@ -1,4 +1,5 @@
 import io
+import json
 import shutil
 import struct
 import subprocess
@@ -183,7 +184,18 @@ def test_cut_outs_are_fetched_without_alphabets(tmp_path, monkeypatch, capsys):
     for name in ("animals/birds/owl.png", "food/pear.png", "symbols/alphabets/english/a.png"):
         (folder / name).parent.mkdir(parents=True)
         Image.new("RGBA", (8, 8)).save(folder / name)
+    names = "A pear.\nde.utf8=Eine Birne.\nfr.utf8=\nnoise\n"
+    (folder / "food/pear.txt").write_text(names, encoding="utf-8")
+    (folder / "symbols/alphabets/english/a.txt").write_text("A\n")
     fetch("stamps", build_package(tmp_path / "tree", "tuxpaint-stamps-default"))
     assert "2 cut-outs" in capsys.readouterr().out
-    found = {each.name for each in (cache_folder("vision") / "stamps").iterdir()}
-    assert found == {"animals-birds-owl.png", "food-pear.png"}
+    target = cache_folder("vision") / "stamps"
+    found = {each.name for each in target.iterdir()}
+    assert found == {"animals-birds-owl.png", "food-pear.png", "metadata.jsonl"}
+    (row,) = (target / "metadata.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(row) == {
+        "file_name": "food-pear.png",
+        "text": "A pear.",
+        "en": "A pear.",
+        "de": "Eine Birne.",
+    }

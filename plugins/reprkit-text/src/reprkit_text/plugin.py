@@ -35,6 +35,24 @@ def reprkit_datasets() -> Iterator[Spec]:
         "Descriptions of Debian's packages, synopses of other packages, sections; a sample is included",
         ("tokenizers",),
     )
+    yield Spec(
+        "captions",
+        "reprkit_text.data.captions:Captions",
+        "Pictures with texts: a folder with a text beside each picture, or a table of files and texts",
+        ("tokenizers", "PIL"),
+    )
+    yield Spec(
+        "stamps",
+        "reprkit_text.data.stamps:Stamps",
+        "Cut-outs of tuxpaint with their names in 80 languages, after reprkit vision fetch stamps (GPL-2)",
+        ("tokenizers", "PIL"),
+    )
+    yield Spec(
+        "drawn-scenes",
+        "reprkit_text.data.drawn_scenes:DrawnScenes",
+        "Drawn shapes with sentences that describe them; pairs of color and shape are held out",
+        ("tokenizers",),
+    )
 
 
 @hookimpl
@@ -140,6 +158,16 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "analogies",
         "reprkit_text.evaluators.analogies:Analogies",
         "Word analogies by section, a is to b as c is to d (arXiv 1301.3781)",
+    )
+    yield Spec(
+        "zero-shot",
+        "reprkit_text.evaluators.zero_shot:ZeroShot",
+        "Classification by prompts in the space that pictures and texts share (arXiv 2103.00020)",
+    )
+    yield Spec(
+        "exact-text",
+        "reprkit_text.evaluators.exact_text:ExactText",
+        "Share of texts that a decoder writes from the code alone exactly as they are, beside the most frequent text",
     )
     yield Spec(
         "tf-idf",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import subprocess
 import tempfile
@@ -155,12 +156,35 @@ def copy_fashion(unpacked: Path, target: Path) -> int:
 
 
 def copy_stamps(unpacked: Path, target: Path) -> int:
-    """Copy the cut-outs, PNG files with transparency, into a folder, without the alphabets; return their number."""
+    """Copy the cut-outs, PNG files with transparency, into a folder, without the alphabets; return their number.
+
+    ``metadata.jsonl`` gets a row for each that has a name: ``file_name``, ``text`` (English), and the name by code of language.
+    """
+    rows = []
     for path in sorted(unpacked.rglob("tuxpaint/stamps/**/*.png")):
         folders = path.parts[path.parts.index("stamps") + 1 :]
-        if "alphabets" not in folders:  # texts are drawn in fonts
-            shutil.copy(path, target / "-".join(folders))
+        if "alphabets" in folders:  # texts are drawn in fonts
+            continue
+        name = "-".join(folders)
+        shutil.copy(path, target / name)
+        if names := read_names(path.with_suffix(".txt")):
+            rows.append({"file_name": name, "text": names["en"], **names})
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (target / "metadata.jsonl").write_text(lines, encoding="utf-8")
     return len(list(target.glob("*.png")))
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """Return the names of a stamp by code of language, English as "en"; {} where there is no file of names, or no English name."""
+    if not path.is_file():
+        return {}
+    first, *others = path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
+    names = {"en": first.strip()}
+    for line in others:
+        code, found, name = line.partition(".utf8=")
+        if found and name.strip():
+            names[code.strip()] = name.strip()
+    return names if names["en"] else {}
 
 
 SOURCES = {

@@ -1,0 +1,77 @@
+"""Image to text: a sentence as what a decoder writes of a picture's code.
+
+An encoder reads the picture, any latent may stand between, and a causal decoder with attention to the code writes the symbols of
+the sentence one after another.  Trained on pairs; measured by the share of held-out pictures whose sentence it writes exactly,
+beside the most frequent sentence and the same network untrained.
+
+Paper: Vinyals et al. 2015, "Show and tell: a neural image caption generator", arXiv 1411.4555; attention to the picture's cells as
+in Xu et al. 2015, arXiv 1502.03044.
+Data: drawn scenes (reprkit-text), two shapes and a sentence; each shape has a color in which training never shows it, and every
+scene of the test part holds such a pair.  Your own: a folder of pictures with a text beside each, or a table of files and texts.
+Expected: docs/results/modalities.md.
+
+    python recipes/image_to_text.py
+    python recipes/image_to_text.py --latent "vq(codes=512, dim=32)"
+    python recipes/image_to_text.py --data "captions(root='album')" --encoder resnet
+"""
+
+from typing import Annotated
+
+import typer
+from reprkit_text.evaluators.exact_text import written_texts
+
+import reprkit as rk
+from reprkit.reporting import Section, Table, compare
+from reprkit.utils.collectives import rank
+
+SHOWN = 12
+
+
+def main(
+    data: str = "drawn-scenes",
+    encoder: str = "conv(width=32, depth=3)",
+    latent: Annotated[str, typer.Option(help="between encoder and decoder, any")] = "continuous(dim=64)",
+    decoder: str = "pointer(width=64, reader=0, copy=False)",
+    limit: Annotated[int, typer.Option(help="number of test pictures to evaluate on")] = 1_000,
+    steps: int = 2_000,
+    batch: int = 128,
+    lr: float = 2e-3,
+    seed: int = 0,
+    out: str = "runs/image_to_text",
+    resume: bool = False,
+    launch: rk.Launch = rk.Launch(schedule="cosine", weight_decay=0.05, clip=1.0),
+) -> None:
+    options = {"warmup": steps // 20, **launch}
+    train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
+    parts = {"encoder": encoder, "latent": latent, "decoder": decoder, "objective": "reconstruction"}
+    measures = (f"exact-text(limit={limit})", "reconstruction", "codebook")
+
+    model = rk.build(data=train, output="text", seed=seed, **parts)
+    table = {"untrained": rk.evaluate(model, test, *measures, fit_on=train, examples=0)}
+    for step in rk.loop(
+        model, train, steps=steps, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **options
+    ):
+        losses = step.model(step.batch)
+        step.backward(losses.total)
+        step.update()
+        if step.every(500):
+            step.log(losses, rk.evaluate(model, valid, "exact-text(limit=200)", examples=0))
+    model.save(f"{out}/model")
+
+    table["trained"] = rk.evaluate(model, test, *measures, fit_on=train, examples=0)
+    constant = {name: table["trained"]["exact-text"][f"constant.{name}"] for name in ("exact", "words")}
+    table["most frequent sentence"] = {"exact-text": constant}
+    columns = {"exact-text.exact": "exact", "exact-text.words": "words", "reconstruction.nats": "nats"}
+    texts = written_texts(model.eval(), test.subset(range(min(SHOWN, len(test)))))
+    shown = Table(
+        ["of the data", "written"], {f"{number}": list(pair) for number, pair in enumerate(texts, 1)}
+    )
+    sections = [Section("Sentences", [shown])]
+    page = rk.report(out, table, title="Sentences of pictures", columns=columns, sections=sections)
+    if rank() == 0:
+        print(compare(table, columns))
+        print(f"\nthe page: {page}")
+
+
+if __name__ == "__main__":
+    rk.recipe(main)
