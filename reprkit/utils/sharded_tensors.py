@@ -14,6 +14,11 @@ def is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
+def is_block(tensor: Tensor) -> bool:
+    """Return whether a sharded tensor's shard is one block of the whole, and not rows of several parts divided one by one."""
+    return all(getattr(placement, "split_factor", 1) == 1 for placement in tensor.placements)  # type: ignore[attr-defined]
+
+
 def local_shard(tensor: Tensor) -> Tensor:
     """Return this process's shard, sharing its memory; a tensor that is not sharded is returned as is."""
     return tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]

@@ -45,11 +45,12 @@ def test_two_models_of_two_shards_train_as_one_process(latent, tmp_path):
 
 @pytest.mark.ranks
 @pytest.mark.slow
-def test_states_resume_under_other_strategies_and_numbers_of_processes(tmp_path):
+@pytest.mark.parametrize("saving", ["gathered", "sharded"])
+def test_states_resume_under_other_strategies_and_numbers_of_processes(saving, tmp_path):
     whole, *_ = train(0, LATENTS[1], **ADAM)
-    four(LATENTS[1], tmp_path, steps=2, **ADAM)
+    four(LATENTS[1], tmp_path, steps=2, saving=saving, **ADAM)
     for ranks, strategy, steps in ((2, "fsdp", 3), (4, HSDP, 4), (2, "ddp", 5), (4, "fsdp", 6)):
-        given = {"steps": steps, "strategy": strategy, "resume": True, **ADAM}
+        given = {"steps": steps, "strategy": strategy, "saving": saving, "resume": True, **ADAM}
         found = four(LATENTS[1], tmp_path, n=ranks, **given)
         assert {ended for _, ended, _ in found} == {"end"}
     for weights, _, _ in found:

@@ -77,11 +77,13 @@ def test_with_other_options(how):
 
 @pytest.mark.ranks
 @pytest.mark.slow
-def test_states_resume_under_other_strategies(tmp_path):
+@pytest.mark.parametrize("saving", ["gathered", "sharded"])
+def test_states_resume_under_other_strategies(saving, tmp_path):
     whole, *_ = train(0, LATENTS[1], **ADAM)
-    on(2, LATENTS[1], tmp_path, steps=2, **ADAM)
+    on(2, LATENTS[1], tmp_path, steps=2, saving=saving, **ADAM)
     for ranks, strategy, steps in ((2, "fsdp", 3), (4, TP, 4), (2, "ddp", 5), (2, "tp", 6)):
-        found = on(ranks, LATENTS[1], tmp_path, steps=steps, strategy=strategy, resume=True, **ADAM)
+        given = {"steps": steps, "strategy": strategy, "saving": saving, "resume": True, **ADAM}
+        found = on(ranks, LATENTS[1], tmp_path, **given)
         assert {ended for _, ended, _ in found} == {"end"}
     for weights, _, _ in found:
         assert_states_close(weights, whole)

@@ -113,7 +113,17 @@ def launch(node, place, out, *, first):
     torchrun += [node.address, "--rdzv-endpoint", f"10.77.0.1:{PORT}", "--monitor-interval", "0.5"]
     torchrun += ["--rdzv-conf", f"is_host={int(first)},last_call_timeout=4,timeout=120"]
     with (place / f"log-{node.name[-1]}").open("a") as log:
-        command = [*torchrun, str(place / "recipe.py"), "--out", str(out), "--pause", "0.1", "--resume", "--saving", "sharded"]
+        command = [
+            *torchrun,
+            str(place / "recipe.py"),
+            "--out",
+            str(out),
+            "--pause",
+            "0.1",
+            "--resume",
+            "--saving",
+            "sharded",
+        ]
         return node.run(*command, env=settings, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=place)
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from reprkit.errors import TrainingError
-from reprkit.utils.sharded_tensors import is_sharded, local_shard
+from reprkit.utils import collectives
+from reprkit.utils.sharded_tensors import is_block, is_sharded, local_shard, whole
 
 # A divided tensor's entry in the rest of the state: its name in the parts, and the parameter whose shape and sharding it has.
 KEY, OF = "in parts", "of"
@@ -53,7 +54,9 @@ class Chunk:
 def divide(
     captured: Mapping[str, Any], model: nn.Module, rank: int, ranks: int
 ) -> tuple[dict[str, Any], list[Chunk]]:
-    """Divide a captured state, without communication: all ranks derive the same division.
+    """Divide a captured state; all ranks derive the same division.
+
+    Only tensors whose shards are not blocks are gathered, such as the queries, keys and values of one matrix under "tp".
 
     Args:
         captured: what ``snapshot.capture(..., whole=False)`` returned.
@@ -75,6 +78,8 @@ def divide(
         value = container[place]
         if not isinstance(value, Tensor) or value.dtype not in DTYPES or not value.numel():
             continue
+        if is_sharded(value) and not is_block(value):
+            value = whole(value)
         if is_sharded(value) or (of is not None and shapes.get(of) == value.shape):
             found[key] = value.detach()
             container[place] = {KEY: key, OF: of}
@@ -87,7 +92,7 @@ def divide(
             chunk = _rows(key, tensor, tensor.shape, (0,) * tensor.ndim, low - before, high - before)
             before += _bytes(tensor)
         else:
-            chunk = _shard(key, tensor)
+            chunk = _shard(key, tensor, ranks)
         if chunk.values.numel():
             chunks.append(chunk)
     return rest, chunks
@@ -167,7 +172,7 @@ def _rows(
     return Chunk(key, values[start:stop], first, tuple(shape))
 
 
-def _shard(key: str, tensor: Tensor) -> Chunk:
+def _shard(key: str, tensor: Tensor, ranks: int) -> Chunk:
     """Return this rank's block of a sharded tensor; ranks with equal blocks divide its rows."""
     blocks = tensor.__create_chunk_list__()  # type: ignore[attr-defined]  # the protocol of torch.distributed.checkpoint
     local = local_shard(tensor)
@@ -176,7 +181,8 @@ def _shard(key: str, tensor: Tensor) -> Chunk:
             f"saving='sharded' cannot write {key}: its shards are not blocks of the whole tensor; use saving='gathered'"
         )
     mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
-    number, count = 0, 1
+    # Under "tp" several groups of processes have meshes of their own, with equal shards.
+    number, count = collectives.rank() if mesh.size() < ranks else 0, ranks // mesh.size()
     for axis, placement in enumerate(placements):
         if placement.is_replicate():
             number = number * mesh.size(axis) + mesh.get_local_rank(axis)

@@ -51,7 +51,7 @@ from reprkit.checkpoints.reader import StoredTensor, read_header
 from reprkit.training.resume.division import DTYPES
 from reprkit.training.resume.staging import StagedChunk, non_finite_weights
 from reprkit.utils.json_shape import Each, Items, Needed, check_shape
-from reprkit.utils.sharded_tensors import is_sharded
+from reprkit.utils.sharded_tensors import is_block, is_sharded
 from reprkit.utils.untrusted_json import parse_json
 
 PIECE = 1 << 23  # bytes that are written and hashed at a time
@@ -240,7 +240,7 @@ def read_parts(folder: Path, names: Sequence[str], wanted: Mapping[str, Tensor |
     Args:
         folder: of the state.
         names: of its files.
-        wanted: name -> a tensor; if it is sharded and the saved one has its shape, the result is sharded in the same way, on
+        wanted: name -> a tensor; if it is sharded in blocks and the saved one has its shape, the result is sharded in the same way, on
             the same device.  Else the result is whole and on the CPU.
 
     Raises:
@@ -291,7 +291,7 @@ class PartReader(StorageReader):
         if key not in self._tensors:
             raise ValueError(f"{key[:80]!a} is in none of the parts")
         size, dtype = self._tensors[key].size, self._tensors[key].properties.dtype
-        if like is not None and is_sharded(like) and like.shape == size:
+        if like is not None and is_sharded(like) and is_block(like) and like.shape == size:
             return torch.zeros_like(like, dtype=dtype, requires_grad=False)
         return torch.zeros(size, dtype=dtype)
 
