@@ -17,6 +17,9 @@ from reprkit.training.resume import state
 
 pytestmark = [pytest.mark.ranks, pytest.mark.slow]
 STEPS, BATCH, PORT = 60, 48, 29400
+REBOOT = (
+    15.0  # seconds: longer than torchrun takes to notice that the node is gone, as any machine takes to start
+)
 RECIPE = """
 import time
 import torch
@@ -87,7 +90,7 @@ def agent(place, node, head, fewest, *flags):
     command += ["--rdzv-backend", "c10d", "--rdzv-id", "test", "--rdzv-endpoint", f"{head}:{PORT}"]
     # The name of the machine tells torchrun nothing of the address in a namespace.
     own = f"is_host={str(address == head).lower()}"
-    command += ["--rdzv-conf", f"{own},last_call_timeout=8,keep_alive_interval=1,keep_alive_max_attempt=3"]
+    command += ["--rdzv-conf", f"{own},last_call_timeout=15,keep_alive_interval=2,keep_alive_max_attempt=5"]
     command += ["--local-addr", address, str(place / "mine.py"), "--out", str(place / "run"), *flags]
     log = (place / f"{namespace}.log").open("a")
     return subprocess.Popen(
@@ -135,6 +138,7 @@ def test_a_node_that_is_killed_costs_the_steps_since_the_last_save(nodes, tmp_pa
         assert kill_node(second, agents[1]) > 1, "the agent and its process"
         saved = state.load_newest(states)[0]["step"]
         if returns:
+            time.sleep(REBOOT)
             agents[1] = agent(tmp_path, second, first[2], fewest, *flags)
         assert agents[0].wait(200) == 0, told()
         if returns:
