@@ -97,7 +97,7 @@ class Saving:
         try:
             written = self._finish()
         except UnwrittenStateError as error:
-            self._warn(str(error))
+            self._warn(f"{error}; training continues")
             return
         if written is None:
             return
@@ -160,7 +160,7 @@ class Saving:
         except TrainingError as error:
             if urgent:
                 raise
-            self._warn(str(error))
+            self._warn(f"{error}; training continues")
             return False
         return True
 
@@ -170,7 +170,7 @@ class Saving:
 
     def _warn(self, text: str) -> None:
         if self._loop.train_state.engine.rank == 0:
-            warnings.warn(f"{text}; training continues", stacklevel=6)
+            warnings.warn(text, stacklevel=6)
 
     def save_completed(self, position: int, saved: int, error: Exception) -> None:
         """Save the steps that are done, when the next batch cannot be loaded; ranks, of which one fails, keep their last state."""
