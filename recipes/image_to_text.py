@@ -61,7 +61,7 @@ def main(
     table["trained"] = rk.evaluate(model, test, *measures, fit_on=train, examples=0)
     constant = {name: table["trained"]["exact-text"][f"constant.{name}"] for name in ("exact", "words")}
     table["most frequent sentence"] = {"exact-text": constant}
-    columns = {"exact-text.exact": "exact", "exact-text.words": "words", "reconstruction.nats": "nats"}
+    columns = {"exact-text.exact": "exact", "exact-text.words": "words", "reconstruction.nll": "nats"}
     texts = written_texts(model.eval(), test.subset(range(min(SHOWN, len(test)))))
     shown = Table(
         ["of the data", "written"], {f"{number}": list(pair) for number, pair in enumerate(texts, 1)}

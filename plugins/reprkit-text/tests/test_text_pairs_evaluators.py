@@ -12,6 +12,10 @@ from reprkit.errors import BuildError, DataError, PartArgumentError
 PROMPTS = ("a small {} ring above a large white circle", "a large {} cross left of a small red ring")
 
 
+def zero_shot(label, **options):
+    return rk.create("evaluator", "zero-shot", label=label, prompts=PROMPTS, **options)
+
+
 @pytest.fixture(scope="module")
 def scenes():
     data = DrawnScenes(16)
@@ -28,7 +32,7 @@ def pair(scenes):
 
 
 def test_the_class_of_the_nearest_prompts(pair, scenes):
-    found = rk.evaluate(pair, scenes, ZeroShot("color_1", PROMPTS))["zero-shot"]
+    found = rk.evaluate(pair, scenes, zero_shot("color_1"))["zero-shot"]
     model, names = pair.eval(), scenes.signature["color_1"].classes
     with torch.no_grad():
         texts = [[prompt.replace("{}", name) for prompt in PROMPTS] for name in names]
@@ -46,9 +50,9 @@ def test_unusable_prompts_and_models(pair, scenes):
     with pytest.raises(PartArgumentError, match="has no {}, where the class stands"):
         ZeroShot("color_1", ("a red circle",))
     with pytest.raises(DataError, match="no label field 'colour'"):
-        rk.evaluate(pair, scenes, ZeroShot("colour", PROMPTS))
+        rk.evaluate(pair, scenes, zero_shot("colour"))
     with pytest.raises(BuildError, match="no factor named 'words'"):
-        rk.evaluate(pair, scenes, ZeroShot("color_1", PROMPTS, text="words"))
+        rk.evaluate(pair, scenes, zero_shot("color_1", text="words"))
 
 
 def test_a_decoder_that_learned_one_text_writes_it(scenes):
