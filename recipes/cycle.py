@@ -30,9 +30,7 @@ def read(data: rk.Dataset, size: int) -> tuple[torch.Tensor, np.ndarray | None]:
     """All pictures, scaled to (n size size c), and their classes, None where there are no labels."""
     field, batch = data.signature["x"], data.batch(range(len(data)))
     if field.kind != "image" or field.range != (0.0, 1.0):
-        raise DataError(
-            f"this recipe reads images in [0, 1], and x is {field.kind} {field.shape} {field.range}"
-        )
+        raise DataError(f"cycle reads images in [0, 1], and x is {field.kind} {field.shape} {field.range}")
     x = F.interpolate(batch["x"].movedim(-1, 1), (size, size), mode="bilinear", antialias=True)
     return x.movedim(1, -1).clamp(0, 1), batch["label"].numpy() if "label" in batch else None
 
