@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 import reprkit as rk
-from reprkit.data import Arrays
+from reprkit.data import Tensors
 from reprkit.errors import DataError
 from reprkit.reporting import Section, compare, exhibit
 from reprkit.utils.collectives import rank
@@ -30,19 +30,19 @@ def read(data: rk.Dataset, size: int) -> tuple[torch.Tensor, np.ndarray | None]:
     """All pictures, scaled to (n size size c), and their classes, None where there are no labels."""
     field, batch = data.signature["x"], data.batch(range(len(data)))
     if field.kind != "image" or field.range != (0.0, 1.0):
-        raise DataError(
-            f"this recipe reads images in [0, 1], and x is {field.kind} {field.shape} {field.range}"
-        )
+        raise DataError(f"cycle reads images in [0, 1], and x is {field.kind} {field.shape} {field.range}")
     x = F.interpolate(batch["x"].movedim(-1, 1), (size, size), mode="bilinear", antialias=True)
     return x.movedim(1, -1).clamp(0, 1), batch["label"].numpy() if "label" in batch else None
 
 
 def join(one: torch.Tensor, two: torch.Tensor) -> rk.Dataset:
     """Fields ``one`` and ``two``, unrelated pictures of both domains; those of the smaller one are repeated."""
-    count = max(len(one), len(two))
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    fields = {"one": one[torch.arange(count) % len(one)], "two": two[order % len(two)]}
-    return Arrays(fields, kinds={"one": "image", "two": "image"}, ranges={"one": (0, 1), "two": (0, 1)})
+    order = torch.randperm(max(len(one), len(two)), generator=torch.Generator().manual_seed(0))
+    fields = {"one": one[order % len(one)], "two": two[order.flip(0) % len(two)]}
+    images = {
+        name: rk.Field(kind="image", shape=tuple(x.shape[1:]), range=(0.0, 1.0)) for name, x in fields.items()
+    }
+    return Tensors(fields, rk.Signature(images), name="two domains")
 
 
 def judge(pictures: torch.Tensor, labels: np.ndarray):
@@ -104,8 +104,7 @@ def main(
             read_as = {"given": (given, labels), "translated": (made, labels), "real": (real, real_labels)}
             table[way] |= {name: (judges[target](x) == y).mean() for name, (x, y) in read_as.items()}
             table[way]["kept"] = (judges[source](again) == judges[source](given)).mean()
-        rows = {"picture": given, "translated": made, "and back": again, "of the target": real}
-        rows = {name: each[:12] for name, each in rows.items()}
+        rows = {"picture": given[:12], "translated": made[:12], "and back": again[:12], "target": real[:12]}
         sections.append(Section(way, exhibit("Test pictures", pairs.signature[source], rows)))
     columns = {name: name for name in ("given", "translated", "real", "kept") if labeled}
     columns["error"] = "error of the round trip"
