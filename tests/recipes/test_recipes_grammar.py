@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,12 +38,9 @@ def test_the_restart_with_the_best_bound_is_kept(tmp_path):
         assert 0 <= own["f1"] <= results[f"best binary tree, {part}"]["f1"]
         assert results[f"right branching, {part}"]["f1"] > results[f"left branching, {part}"]["f1"]
         assert own["negative_elbo"] == pytest.approx(own["nll"] + own["kl"])
-    bounds = [
-        float(line.split()[5].rstrip(","))
-        for line in printed.splitlines()
-        if line.startswith("restart-") and "valid" in line
-    ]
-    best = min(range(2), key=bounds[:2].__getitem__)
+    bounds = [float(each) for each in re.findall(r"restart-\d: bound on valid ([\d.]+),", printed)]
+    assert len(bounds) == 2
+    best = bounds.index(min(bounds))
     assert f"restart-{best}, chosen by its bound on valid" in printed
 
 

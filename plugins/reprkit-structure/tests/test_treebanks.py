@@ -96,6 +96,12 @@ def test_held_out_constructions_are_held_out():
     assert seen.text(3) != rk.dataset("sentences(size=4, seed=1)").text(3)
 
 
+def test_too_few_expressions_are_an_error():
+    with pytest.raises(DataError, match="only 4 different expressions of 2 to 2 tokens"):
+        rk.dataset("expressions(kind='arithmetic', shortest=2, longest=2, size=5)")
+
+
+@pytest.mark.slow
 def test_too_few_sentences_are_an_error():
     with pytest.raises(DataError, match="only .* different sentences"):
         rk.dataset("sentences(size=310, longest=3)")
