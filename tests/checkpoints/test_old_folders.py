@@ -69,7 +69,9 @@ def with_present_weights(model, wanted):
 def assert_equal(found, wanted):
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, **NEAR, msg=lambda text, name=name: f"{name}: {text}")
+        # In evaluation "policy" is the advantage of a text over itself: 0, up to the rounding of its nats.
+        near = NEAR | {"atol": 1e-2} if name.endswith("terms.policy") else NEAR
+        torch.testing.assert_close(found[name], value, **near, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.fixture
