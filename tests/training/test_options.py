@@ -107,7 +107,9 @@ def test_unknown_options_are_refused_with_the_nearest():
         PartArgumentError, match=r"rk.loop has no option 'acumulate'. Did you mean 'accumulate'\?"
     ):
         rk.loop(None, None, steps=1, acumulate=2)
-    with pytest.raises(PartArgumentError, match="rk.fit: missing a required (keyword-only )?argument: 'steps'"):
+    with pytest.raises(
+        PartArgumentError, match="rk.fit: missing a required (keyword-only )?argument: 'steps'"
+    ):
         rk.fit(None, None)
     with pytest.raises(TypeError, match="too many positional arguments"):
         rk.loop(None, None, 5)
