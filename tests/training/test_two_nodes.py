@@ -83,6 +83,8 @@ def agent(place, node, head, fewest, *flags):
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
         "GLOO_SOCKET_IFNAME": device,
+        # Otherwise an agent that stays tells one that comes later no address (torch 2.11), and both wait in vain.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "PYTHONPATH": str(Path(rk.__file__).parents[1]),
     }
     command = ["ip", "netns", "exec", namespace, sys.executable, "-m", "torch.distributed.run"]
