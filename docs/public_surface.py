@@ -99,7 +99,9 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Evaluators": {
         "reprkit.evaluation.anomaly": ("Anomaly", "class_numbers"),
-        "reprkit.evaluation.encoding": ("batches", "by_length", "check_label", "draw_examples", "progress_title", "session", "to_float64"),
+        "reprkit.evaluation.encoding": (
+            "batches", "by_length", "check_label", "draw_examples", "progress_title", "session", "to_float64",
+        ),
         "reprkit.evaluation.label_subset": ("label_subset", "labels_of"),
         "reprkit.evaluation.linear_probe": ("fit_probe",),
         "reprkit.evaluation.similarity": ("linear_cka",),
