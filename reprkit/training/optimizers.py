@@ -207,11 +207,12 @@ def _check_sparse(name: str, options: Mapping[str, Any], weights: list[str]) -> 
 
 def needs_closure(optimizer: Optimizer) -> bool:
     """Return whether the optimizer evaluates the loss itself, several times a step, as L-BFGS does."""
-    return _step_needs_closure(type(optimizer))
+    kind: Any = type(optimizer)  # whose metaclass mypy does not take for hashable
+    return _step_needs_closure(kind)
 
 
 @functools.cache
-def _step_needs_closure(optimizer: type[Optimizer]) -> bool:
+def _step_needs_closure(optimizer: Any) -> bool:
     """Inspect the signature once: every update asks."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
