@@ -66,7 +66,7 @@ def find_shards(table: Any, columns: list[str]) -> TableShards | None:
 def _source(table: Any) -> Any:
     """Return what yields the rows of a table, of which each is one of the files'; None where something else does."""
     # datasets has no public way to the rows of a shard: what is not known here is read from the start, as any other stream.
-    source = getattr(table, "_ex_iterable", None)
+    source: Any = getattr(table, "_ex_iterable", None)
     while type(source).__name__ in _SAME_ROWS and hasattr(source, "ex_iterable"):
         source = source.ex_iterable
     known = type(source).__name__ == "ArrowExamplesIterable" and getattr(table, "_distributed", None) is None

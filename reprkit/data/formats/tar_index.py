@@ -110,7 +110,7 @@ class _Scan:
         try:
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
-                    tar.members.clear()  # it keeps them all
+                    tar.members.clear()  # type: ignore[attr-defined]  # it keeps them all
                     stop = member.offset_data + -(-member.size // _BLOCK) * _BLOCK
                     if member.offset_data + member.size > size:
                         return f"truncated in {member.name!r}", end
@@ -186,9 +186,5 @@ def _dump(index: TarIndex) -> bytes:
 def _load(path: str | os.PathLike[str]) -> TarIndex:
     with np.load(path, allow_pickle=False) as stored:
         damages = list(zip(stored["damaged"].tolist(), stored["why"].tolist(), strict=True))
-        return TarIndex(
-            *(stored[name] for name in _ARRAYS),
-            names=stored["names"].tolist(),
-            damages=damages,
-            ignored=int(stored["ignored"]),
-        )
+        arrays = [stored[name] for name in _ARRAYS]
+        return TarIndex(*arrays, stored["names"].tolist(), damages, int(stored["ignored"]))

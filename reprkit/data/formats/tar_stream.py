@@ -84,7 +84,7 @@ class TarStream(Stream):
         size: Size = None,
         rate: Count = 16000,
         classes: Mapping[str, list[Any]] | None = None,
-        vocabs: Mapping[str, int] | None = None,
+        vocabs: Mapping[str, Count] | None = None,
         buffer: Count = 1000,
         readers: Count = 16,
         max_corrupt: Share = 0.01,
