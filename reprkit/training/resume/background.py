@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -137,13 +137,15 @@ class BackgroundSaver:
 
         if self._group is None:
             return self._threads.submit(_write_alone, staged, writer, PartPlanner())
-        return async_save(
+        stager: Any = _Staged()
+        future: Any = async_save(
             staged,
             storage_writer=writer,
             planner=PartPlanner(),
             process_group=self._group,
-            async_stager=_Staged(),
+            async_stager=stager,
         )
+        return cast("Future[Any]", future)
 
     def _note_end(self, future: Future[Any], fresh: Path | None) -> None:
         self._ended.append(time.perf_counter())

@@ -190,12 +190,11 @@ def write_part(path: Path, chunks: Sequence[StagedChunk], buffer: Tensor) -> Par
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    memory, digest = memoryview(buffer.numpy()), hashlib.sha256()
-    pieces = [len(text).to_bytes(8, "little") + text]
+    memory, digest = _bytes_of(buffer), hashlib.sha256()
+    start_of_file = len(text).to_bytes(8, "little") + text
     with path.open("wb") as file:
-        for piece in pieces:
-            file.write(piece)
-            digest.update(piece)
+        file.write(start_of_file)
+        digest.update(start_of_file)
         for chunk in chunks:
             for start in range(chunk.start, chunk.stop, PIECE):
                 piece = memory[start : min(start + PIECE, chunk.stop)]
@@ -205,6 +204,12 @@ def write_part(path: Path, chunks: Sequence[StagedChunk], buffer: Tensor) -> Par
         os.fsync(file.fileno())
         size = file.tell()
     return Part(path.name, size, digest.hexdigest())
+
+
+def _bytes_of(buffer: Tensor) -> memoryview:
+    """Return the memory of a tensor of bytes."""
+    array: Any = buffer.numpy()
+    return memoryview(array)
 
 
 # ------------------------------------------------------------------ reading
@@ -358,7 +363,7 @@ def _read_rows(chunk: StoredChunk, offsets: Sequence[int], lengths: Sequence[int
     values = torch.empty(count * width, dtype=torch.uint8)
     with chunk.path.open("rb") as file:
         file.seek(chunk.stored.start + first * width)
-        if file.readinto(memoryview(values.numpy())) != count * width:
+        if file.readinto(_bytes_of(values)) != count * width:
             raise ValueError(f"{chunk.path.name} was cut short")
     rows = values.view(dtype).view(count, *sizes[1:]) if sizes else values.view(dtype).view(())
     for axis in range(1, len(sizes)):
