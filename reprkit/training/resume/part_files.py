@@ -245,8 +245,8 @@ def read_parts(folder: Path, names: Sequence[str], wanted: Mapping[str, Tensor |
     Args:
         folder: of the state.
         names: of its files.
-        wanted: name -> a tensor; if it is sharded in blocks and the saved one has its shape, the result is sharded in the same way, on
-            the same device.  Else the result is whole and on the CPU.
+        wanted: name -> a tensor; if it is sharded in blocks and the saved one has its shape, the result is sharded in the same way,
+            on the same device.  Else the result is whole and on the CPU.
 
     Raises:
         ReprkitError: a file is no safetensors file.
