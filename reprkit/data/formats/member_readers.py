@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -231,9 +231,9 @@ def _array_field(name: str, values: Sequence[np.ndarray], vocab: int | None) -> 
             f"symbols there are\n  give vocabs={{{name!r}: ...}}, or store numbers as float32"
         )
     if whole and first.ndim <= 2:
-        kind = ("label", "tokens", "map")[first.ndim]
+        kinds: tuple[Literal["label", "tokens", "map"], ...] = ("label", "tokens", "map")
         shape = (() if first.ndim == 0 else (None,)) if first.ndim < 2 else first.shape
-        return Field(kind=kind, shape=shape, vocab=vocab)
+        return Field(kind=kinds[first.ndim], shape=shape, vocab=vocab)
     if first.dtype.kind == "f" and first.ndim == 1:
         return Field(kind="vector", shape=first.shape)
     if first.dtype.kind == "f" and first.ndim == 2:

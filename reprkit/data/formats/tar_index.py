@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -186,5 +187,7 @@ def _dump(index: TarIndex) -> bytes:
 def _load(path: str | os.PathLike[str]) -> TarIndex:
     with np.load(path, allow_pickle=False) as stored:
         damages = list(zip(stored["damaged"].tolist(), stored["why"].tolist(), strict=True))
-        arrays = [stored[name] for name in _ARRAYS]
-        return TarIndex(*arrays, stored["names"].tolist(), damages, int(stored["ignored"]))
+        arrays: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
+        return TarIndex(
+            **arrays, names=stored["names"].tolist(), damages=damages, ignored=int(stored["ignored"])
+        )

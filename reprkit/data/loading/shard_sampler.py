@@ -66,7 +66,7 @@ class ShardSampler:
             )
         self.data, self.shards = data, shards
         self.batch, self.seed, self.ranks, self.rank = batch, seed, ranks, rank
-        most = min(data.readers, np.count_nonzero(shards.sizes)) if shards.whole else data.readers
+        most = min(data.readers, int(np.count_nonzero(shards.sizes))) if shards.whole else data.readers
         self.readers = common_readers(batch, most)
         self.buffer = -(-data.buffer // self.readers)
         self._share = batch // self.readers
