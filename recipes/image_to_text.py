@@ -43,7 +43,7 @@ def main(
 ) -> None:
     options = {"warmup": steps // 20, **launch}
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
-    parts = {"encoder": encoder, "latent": latent, "decoder": decoder, "objective": "reconstruction"}
+    parts = {"encoder": encoder, "latent": latent, "decoder": decoder, "objective": "autoregressive"}
     measures = (f"exact-text(limit={limit})", "reconstruction", "codebook")
 
     model = rk.build(data=train, output="text", seed=seed, **parts)
