@@ -14,7 +14,7 @@ Expected: docs/results/modalities.md.
     python recipes/clip.py
     python recipes/clip.py --encoder "vit(patch=4, width=96, depth=3)" --latent "vq(codes=512, dim=64)"
     python recipes/clip.py --data "captions(root='album')" --encoder resnet --label ""
-    reprkit vision fetch stamps && python recipes/clip.py --data "stamps(languages=('en', 'de'))" --label ""
+    reprkit vision fetch stamps && python recipes/clip.py --data "named-stamps(languages=('en', 'de'))" --label ""
     python recipes/clip.py --data "hub(path='captioned', columns={'x': 'image', 'text': 'caption'})" --label ""
 """
 

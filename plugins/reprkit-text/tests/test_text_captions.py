@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from reprkit_text.data.captions import Captions
 from reprkit_text.data.drawn_scenes import COLORS, SHAPES, DrawnScenes
-from reprkit_text.data.stamps import Stamps
+from reprkit_text.data.named_stamps import NamedStamps
 
 import reprkit as rk
 from reprkit.errors import DataError
@@ -223,16 +223,16 @@ def stamps(tmp_path, monkeypatch):
 
 
 def test_stamps_by_language(stamps):
-    assert Stamps(8).texts == ["An apple.", "A pear.", "An apple."]
-    data = Stamps(8, languages=("en", "de"))
+    assert NamedStamps(8).texts == ["An apple.", "A pear.", "An apple."]
+    data = NamedStamps(8, languages=("en", "de"))
     assert data.texts == ["An apple.", "Ein Apfel.", "A pear.", "An apple.", "Apfel"]
     assert data.identities() == ["An apple."] * 2 + ["A pear."] + ["An apple."] * 2
-    assert Stamps(8, languages=("de",)).facts["skipped_count"] == 1
+    assert NamedStamps(8, languages=("de",)).facts["skipped_count"] == 1
     with pytest.raises(DataError, match="no stamp has a name in 'fr'"):
-        Stamps(8, languages=("fr",))
+        NamedStamps(8, languages=("fr",))
     (stamps / "metadata.jsonl").unlink()
     with pytest.raises(DataError, match="fetched by an earlier version"):
-        Stamps(8)
+        NamedStamps(8)
 
 
 def test_prompts_are_encoded_as_texts():

@@ -42,8 +42,8 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("tokenizers", "PIL"),
     )
     yield Spec(
-        "stamps",
-        "reprkit_text.data.stamps:Stamps",
+        "named-stamps",
+        "reprkit_text.data.named_stamps:NamedStamps",
         "Cut-outs of tuxpaint with their names in 80 languages, after reprkit vision fetch stamps (GPL-2)",
         ("tokenizers", "PIL"),
     )

@@ -16,7 +16,7 @@ from reprkit_text.vocabulary import Vocabulary
 _LANGUAGES = 12  # that an error names, those with the most names
 
 
-class Stamps(Captions):
+class NamedStamps(Captions):
     """The cut-outs of Debian's tuxpaint-stamps-default with their names, on white, after ``reprkit vision fetch stamps``.
 
     The stamps are of many authors, under the GNU General Public License, version 2 or later; the package's ``copyright`` lies in
