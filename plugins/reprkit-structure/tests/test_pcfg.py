@@ -83,7 +83,7 @@ def test_a_model_samples_and_a_latent_is_swapped():
 def test_what_does_not_fit_is_refused():
     images = Signature({"x": Field(kind="image", shape=(4, 4, 1), range=(0.0, 1.0))})
     for name in ("pcfg", "stack"):
-        with pytest.raises(PartArgumentError, match="use it with tokens"):
+        with pytest.raises(BuildError, match="use it with tokens"):
             rk.create("decoder", name, data=images)
     with pytest.raises(BuildError, match="there is none"):
         rk.create("decoder", "pcfg", data=WORDS)(None)

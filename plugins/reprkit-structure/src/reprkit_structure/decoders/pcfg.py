@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from reprkit import Decoded, Decoder, Features, Signature
 from reprkit.decoders.head import choose_likelihood
 from reprkit.errors import BuildError
-from reprkit.interfaces import require
 from reprkit.models.factor import masked_mean
 from reprkit.registry.constraints import Width
 from reprkit.utils.precision import at_least_float32, without_autocast
@@ -44,7 +43,7 @@ class PCFG(Decoder):
         depth: residual blocks of each MLP.
 
     Raises:
-        PartArgumentError: the data is not tokens.
+        BuildError: the data is not tokens.
     """
 
     provides = frozenset({"parses"})
@@ -60,11 +59,10 @@ class PCFG(Decoder):
     ) -> None:
         super().__init__()
         self.field = data["x"]
-        require(
-            self.field.kind == "tokens" and self.field.vocab is not None,
-            f"decoder pcfg writes sentences of symbols, and the data is {self.field.kind}: use it with tokens",
-        )
-        assert self.field.vocab is not None
+        if self.field.kind != "tokens" or self.field.vocab is None:
+            raise BuildError(
+                f"decoder pcfg writes sentences of symbols, and the data is {self.field.kind}: use it with tokens"
+            )
         self.likelihood = choose_likelihood(self.field)
         self.in_dim, self.nonterminals, self.preterminals = width, nonterminals, preterminals
         symbols = nonterminals + preterminals

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from reprkit import Decoded, Decoder, Features, Signature
 from reprkit.decoders.head import Head
 from reprkit.errors import BuildError
-from reprkit.interfaces import require
 from reprkit.models.factor import masked_mean
 from reprkit.registry.constraints import Width
 from reprkit_structure.layers.shift_reduce import Program, program_of
@@ -40,7 +39,7 @@ class Stack(Decoder):
         data: the signature of the output, tokens in field ``x``.
 
     Raises:
-        PartArgumentError: the data is not tokens.
+        BuildError: the data is not tokens.
     """
 
     provides = frozenset({"causal", "tree"})
@@ -48,11 +47,10 @@ class Stack(Decoder):
     def __init__(self, *, width: Width = 128, data: Signature) -> None:
         super().__init__()
         field = self.field = data["x"]
-        require(
-            field.kind == "tokens" and field.vocab is not None,
-            f"decoder stack writes sentences of symbols, and the data is {field.kind}: use it with tokens",
-        )
-        assert field.vocab is not None
+        if field.kind != "tokens" or field.vocab is None:
+            raise BuildError(
+                f"decoder stack writes sentences of symbols, and the data is {field.kind}: use it with tokens"
+            )
         self.in_dim = self.width = width
         self.words = nn.Embedding(field.vocab + 1, width)  # and one for a word that is not known
         self.compose, self.cell = TreeLSTM(width), nn.LSTMCell(2 * width, width)
