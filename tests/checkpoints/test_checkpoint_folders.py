@@ -113,6 +113,6 @@ def test_loading_needs_no_import_by_the_caller(digits, tmp_path):
 
 
 def test_only_rank_0_writes(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr("reprkit.checkpoints.save_load.collectives", SimpleNamespace(rank=lambda: 1))
+    monkeypatch.setattr("reprkit.checkpoints.save_load.collectives", SimpleNamespace(is_main=lambda: False))
     make(digits).save(tmp_path / "model")
     assert not (tmp_path / "model").exists()

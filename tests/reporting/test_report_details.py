@@ -61,7 +61,7 @@ def test_every_kind_of_data_has_pictures(name, data, parts, tmp_path):
 
 
 def test_only_the_first_rank_writes(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("reprkit.utils.collectives.rank", lambda: 1)
+    monkeypatch.setattr("reprkit.utils.collectives.is_main", lambda: False)
     assert rk.report(tmp_path, trained[2]["binary(bits=6)"][1]) == tmp_path / "report.html"
     assert not list(tmp_path.iterdir())
 

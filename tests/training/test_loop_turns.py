@@ -98,7 +98,7 @@ def test_unknown_turns_are_refused(digits):
         ({"batch": 2.5}, "batch=2.5 must be an integer of at least 1"),
         ({"lr": -1.0}, "lr=-1.0 must be a number above 0"),
         ({"clip": 0.0}, "clip=0.0 must be a number above 0 or None"),
-        ({"precision": "fp16"}, "precision='fp16' must be 'fp32', 'bf16' or 'fp64'"),
+        ({"precision": "int8"}, "precision='int8' must be 'fp32', 'bf16', 'fp16' or 'fp64'"),
         ({"schedule": "cosin"}, "no schedule named 'cosin'. Did you mean 'cosine'"),
         ({"schedule": "constant(final=1)"}, "schedule constant has no option final"),
         ({"schedule": "linear(final=3)"}, r"final must be a share of the rate in \[0, 1\], not 3"),

@@ -28,6 +28,9 @@ ALLOWED = {
     ("workers.py", "torch.utils.data._utils"),
     ("workers.py", "torch.utils.data._utils.signal_handling"),
     ("workers.py", "torch.utils.data._utils.signal_handling._remove_worker_pids"),
+    # How FSDP and DTensor name rows of several parts that are divided one by one; the check of scaled gradients is GradScaler's.
+    ("tensor_parallel.py", "torch.distributed.tensor.placement_types._StridedShard"),
+    ("loss_scaling.py", "torch._amp_foreach_non_finite_check_and_unscale_"),
     # The store of the default process group has no public name.
     ("rank_failures.py", "dist.distributed_c10d._get_default_store"),
 }

@@ -85,7 +85,8 @@ def test_a_folder_of_stamps_is_dealt_by_name(tmp_path):
     assert counts == {"train": 14, "valid": 2, "test": 4}
 
 
-def test_bad_stamps_are_refused(tmp_path):
+def test_bad_stamps_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPRKIT_CACHE", str(tmp_path / "cache"))  # where nothing is fetched
     with pytest.raises(DataError, match="holds no pictures with transparency"):
         make_marks(str(tmp_path), "train", 0)
     with pytest.raises(DataError, match="reprkit vision fetch stamps"):
