@@ -59,6 +59,7 @@ bench: install
 	@$(PIP) -e ".[bench]"
 	@mkdir -p runs/bench
 	for script in tests/benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python tests/benchmarks/performance.py
 
 # Everything that needs a CUDA device, in twelve minutes: docs/results/gpu.md.
 gpu:
