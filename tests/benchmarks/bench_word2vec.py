@@ -71,7 +71,7 @@ def run_ours(data, kind, epochs, seed, settings):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("path")
+    parser.add_argument("path", nargs="?", help="folder of text; without it nothing is measured")
     parser.add_argument("--kind", choices=("cbow", "skip-gram"), default="skip-gram")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=3)
@@ -81,6 +81,9 @@ def main():
     parser.add_argument("--optimizer", default="adagrad")
     parser.add_argument("--only", choices=("gensim", "reprkit"))
     settings = parser.parse_args()
+    if settings.path is None:
+        print("bench_word2vec: not run, it needs a FOLDER of text")
+        return
     torch.set_num_threads(1)
     data = {
         "path": settings.path,

@@ -11,7 +11,7 @@ import pytest
 import reprkit as rk
 
 pytest.importorskip("griffe", reason="of the extra docs")
-import reference_pages  # noqa: E402
+import reference_pages
 
 ROOT = Path(__file__).parents[2]
 
