@@ -114,3 +114,12 @@ def test_scores_of_any_size_are_finite():
 def test_an_example_without_words_is_refused():
     with pytest.raises(PartArgumentError, match="at least one word"):
         TreeCRF(torch.zeros(2, 3, 3), torch.tensor([[True, True, True], [False, False, False]]))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_single_tree_has_no_entropy_and_a_gradient_of_zeros(count):
+    scores = torch.randn(3, count, count, requires_grad=True)
+    entropy = TreeCRF(scores).entropy
+    entropy.sum().backward()
+    assert torch.equal(entropy, torch.zeros(3))
+    assert torch.equal(scores.grad, torch.zeros_like(scores))

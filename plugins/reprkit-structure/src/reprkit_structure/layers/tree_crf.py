@@ -61,7 +61,8 @@ class TreeCRF:
         H(span) is the entropy of its split, plus the expected entropy of its parts (Hwa 2000; Li and Eisner 2009).
         """
         with torch.enable_grad():
-            chart = _Diagonals(torch.zeros_like(self.scores[:, :, 0]))
+            # Zeros of the graph: also of a batch of single words all scores have a gradient, as data-parallel training requires.
+            chart = _Diagonals(0.0 * self.scores[:, :, 0])
             for logits in self._chart[1]:
                 log_p = logits.log_softmax(-1)
                 chart.add((log_p.exp() * (chart.pairs() - log_p)).sum(-1))
