@@ -24,6 +24,7 @@ from reprkit_vision.lab import color_bins, to_rgb
 
 import reprkit as rk
 from reprkit.data import Arrays
+from reprkit.errors import DataError
 from reprkit.reporting import Section, compare, exhibit
 from reprkit.utils.collectives import rank
 
@@ -33,6 +34,11 @@ PROBE = "linear-probe(pool='flatten', C=0.01, max_iter=200, factor={!r})"
 def join(own: rk.Dataset, more: str) -> rk.Dataset:
     """The pictures of both, without labels; the own ones are repeated until they are about as many as the others."""
     parts = [each.batch(range(len(each)))["x"] for each in (own, *([rk.dataset(more)] if more else []))]
+    if len({each.shape[1:] for each in parts}) > 1:
+        sizes = " and ".join("x".join(map(str, each.shape[1:])) for each in parts)
+        raise DataError(
+            f"pictures of --data and --more have different sizes, {sizes}: give both the same size="
+        )
     repeated = [parts[0]] * max(1, len(parts[-1]) // len(parts[0]))
     return Arrays({"x": torch.cat([*repeated, *parts[1:]])}, kinds={"x": "image"}, ranges={"x": (0, 1)})
 

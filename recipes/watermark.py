@@ -43,7 +43,7 @@ def main(
     data: str = "photos(size=64, crops=24, fetched=True)",
     stamps: str = "fetched",
     encoder: str = "unet",
-    decoder: str = "flat(likelihood='laplace', scale=0.1)",
+    decoder: str = "flat(scale=0.03)",
     steps: int = 4_000,
     batch: int = 16,
     lr: float = 1e-3,

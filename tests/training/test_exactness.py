@@ -44,7 +44,7 @@ QUICK = {
 assert set(CASES) >= QUICK
 VIT = "vit(patch=4, width=16, depth=1, heads=2)"
 STEPS, BATCH = 2, 32
-TOLERANCE = 1e-6  # of the largest value of a tensor, or of 1
+TOLERANCE = 4e-6  # of the largest value of a tensor, or of 1: processors differ in the order of summation (2.5e-6 with AMX)
 # What is a difference of large sums is measured by these: the gradient of the likelihood's scale (64 pixels, times GAIN of the
 # decoder's head), that of codes which k-means has just put into the mean of their vectors, and that of an entropy model.
 SUMMANDS = {

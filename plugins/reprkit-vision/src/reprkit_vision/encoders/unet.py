@@ -103,7 +103,7 @@ class UNet(Encoder):
         x = self.stages[-1](x)
         for up, joined, skip in reversed(list(zip(self.up, self.joined, kept, strict=True))):
             x = joined(up(x) + skip)
-        return F.pixel_shuffle(self.last(F.relu(x)), 2)[:, :, :height, :width]
+        return F.pixel_shuffle(self.last(F.gelu(x)), 2)[:, :, :height, :width]
 
     def count(self, batch: Batch) -> int:
         """Return the number of pixels."""
@@ -125,9 +125,9 @@ class _Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.ReLU(),
+            nn.GELU(),
             nn.Conv2d(width, width, 3, padding=1),
-            nn.ReLU(),
+            nn.GELU(),
             nn.Conv2d(width, width, 3, padding=1),
         )
 
