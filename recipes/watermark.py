@@ -8,8 +8,8 @@ set on the validation photographs), and with inpainting that is told the mask, w
 Papers: Ronneberger et al. 2015, arXiv 1505.04597 (network); Dekel et al. 2017, "On the effectiveness of visible watermarks", CVPR.
 Data: crops of 228 photographs and 638 stamps, split by both: reprkit vision fetch photos; reprkit vision fetch stamps.
 Needs scikit-image: pip install 'reprkit-vision[data]'.
-Expected: after 2,500 steps in bfloat16 0.8 dB below the marked photographs and 2 dB above the blind methods; the aim of 2 dB above the
-marked ones is not reached: docs/results/pictures.md.
+Expected: after 2,500 steps in bfloat16 0.8 dB below the marked photographs and 2 dB above the blind methods; the aim of 2 dB above
+the marked ones is not reached: docs/results/pictures.md.
 
     python recipes/watermark.py
     python recipes/watermark.py --precision bf16                  # half the time, on processors that have it
