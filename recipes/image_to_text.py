@@ -1,4 +1,4 @@
-"""Image to text: a sentence as what a decoder writes of a picture's code.
+"""Image to text: captions that a decoder writes from a picture's code.
 
 An encoder reads the picture, any latent may stand between, and a causal decoder with attention to the code writes the symbols of
 the sentence one after another.  Trained on pairs; measured by the share of held-out pictures whose sentence it writes exactly,

@@ -1,19 +1,19 @@
 """Streams in shards for 1, 2 and 4 ranks: records a second, bytes that each rank reads, and the cost of a resume, beside others.
 
     pip install webdataset==1.0.2
-    python tests/benchmarks/bench_streams.py FOLDER [--gb 10] [--ranks 1 2 4] [--only shards,webdataset,datasets,hub-stream]
+    python tests/benchmarks/bench_streams.py [FOLDER] [--gb 1] [--ranks 1 2 4] [--only shards,webdataset,datasets,hub-stream]
 
 FOLDER gets tar files of about 100 MB, in WebDataset's layout: records of 96 KiB of numbers (.npy) and a label (.cls); and, with
-hub-stream, Parquet files of the same records.  They are written once and not removed.  Each rank runs in a process of its own, one
-after another, and reads one epoch in batches of 256 (over all ranks) without a model.  Checked first: the records of all ranks
-together are all records, each once (reprkit: but for those that do not fill a batch, which it says).
+hub-stream, Parquet files of the same records.  They are written once and kept; without FOLDER they are temporary.  Each rank runs
+in a process of its own, one after another, and reads one epoch in batches of 256 (over all ranks) without a model.  Checked first:
+the records of all ranks together are all records, each once (reprkit: but for those that do not fill a batch, which it says).
 
 - records a CPU second: of the process, user and system time, so that other work on the machine counts little.
 - bytes: what the process has read by system calls (rchar of /proc/self/io), beside the size of the shards.
 - resume: a process that starts after 90 % of an epoch on one rank: CPU seconds and bytes until its first batch, without making the
-  data set.  webdataset has no saved position, so it reads over; datasets restores its state.
+  data set.  webdataset has no saved position, so it reads over; datasets restores its state, without its shuffle buffer.
 
-``--floor`` adds a plain loop of tarfile over the shards.
+"tarfile" is a plain loop over the shards.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,7 +156,7 @@ def measure(name: str, folder: Path, ranks: int, rank: int, done: int, first_onl
         seen.append(values.astype(np.int64))
         if first_only:
             break
-    numbers = np.concatenate(seen)
+    numbers = np.concatenate(seen) if seen else np.zeros(0, np.int64)
     return {
         "made": cpu - made,
         "cpu": time.process_time() - cpu,
@@ -194,31 +195,17 @@ def save_datasets_state(folder: Path, done: int) -> None:
             return
 
 
-def main() -> None:
-    """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--gb", type=float, default=10.0)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--only", default=",".join(READERS))
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.measure:
-        name, folder, ranks, rank, done, first_only = json.loads(given.measure)
-        print(json.dumps(measure(name, Path(folder), int(ranks), int(rank), int(done), first_only == "True")))
-        return
-    names = given.only.split(",")
+def compare(folder: Path, gigabytes: float, numbers_of_ranks: list[int], names: list[str]) -> None:
+    """Write the shards that are missing, measure every reader, and print a line for each."""
     began = time.perf_counter()
-    count = write(given.folder, given.gb, any(name.startswith("hub") for name in names))
-    sizes = {
-        kind: sum(f.stat().st_size for f in (given.folder / kind).glob("*")) for kind in ("tar", "parquet")
-    }
+    count = write(folder, gigabytes, any(name.startswith("hub") for name in names))
+    sizes = {kind: sum(f.stat().st_size for f in (folder / kind).glob("*")) for kind in ("tar", "parquet")}
     print(f"{count:,} records, {sizes['tar'] / 1e9:.2f} GB of tar, {sizes['parquet'] / 1e9:.2f} GB of Parquet, "
           f"written in {time.perf_counter() - began:.0f} s", flush=True)  # fmt: skip
     for name in names:
         size = sizes["parquet" if name.startswith("hub") else "tar"]
-        for ranks in given.ranks:
-            found = [in_process(name, given.folder, ranks, rank, 0, False) for rank in range(ranks)]
+        for ranks in numbers_of_ranks:
+            found = [in_process(name, folder, ranks, rank, 0, False) for rank in range(ranks)]
             numbers = np.concatenate([each["numbers"] for each in found])
             once = len(np.unique(numbers)) == len(numbers)
             cpu = sum(each["cpu"] for each in found)
@@ -234,12 +221,32 @@ def main() -> None:
             continue
         done = count * 9 // 10 // BATCH * BATCH
         if name == "datasets":
-            save_datasets_state(given.folder, done)
-        found = [in_process(name, given.folder, 1, 0, done, True)]
+            save_datasets_state(folder, done)
+        found = [in_process(name, folder, 1, 0, done, True)]
+        until = (
+            "until the first batch" if found[0]["records"] else "and no batch: what its buffer held is lost"
+        )
         print(
-            f"{name:34} resume at 90 %: {found[0]['cpu']:.2f} CPU s, {found[0]['bytes'] / 1e6:,.0f} MB until the first batch",
+            f"{name:34} resume at 90 %: {found[0]['cpu']:.2f} CPU s, {found[0]['bytes'] / 1e6:,.0f} MB {until}",
             flush=True,
         )
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--gb", type=float, default=1.0)
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--only", default=",".join(READERS))
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        name, folder, ranks, rank, done, first_only = json.loads(given.measure)
+        print(json.dumps(measure(name, Path(folder), int(ranks), int(rank), int(done), first_only == "True")))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        compare(given.folder or Path(temporary), given.gb, given.ranks, given.only.split(","))
 
 
 if __name__ == "__main__":
