@@ -67,15 +67,8 @@ def main(
 
     model = rk.build(data=train, factors=factors, objective=objective, seed=seed)
     table = {"untrained": rk.evaluate(model, test, *measures, fit_on=train, examples=0)}
-    for step in rk.loop(
-        model, train, steps=steps, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **options
-    ):
-        losses = step.model(step.batch)
-        step.backward(losses.total)
-        step.update()
-        if step.every(500):
-            step.log(losses, rk.evaluate(model, valid, "retrieval", examples=0))
-    model.save(f"{out}/model")
+    options |= {"valid": valid, "evaluators": ["retrieval"], "evaluate_every": 500}
+    rk.fit(model, train, steps=steps, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **options)
 
     table["trained"] = rk.evaluate(model, test, *measures, fit_on=train)
     found = table["trained"]["retrieval"]

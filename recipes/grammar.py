@@ -76,14 +76,9 @@ def main(
         )
         name = f"restart-{restart}"
         options = {"lr": lr, "seed": seed + restart, "out": f"{out}/{name}", "resume": resume}
-        for step in rk.loop(model, train, steps=steps, batch=batch, **options, **launch):
-            losses = step.model(step.batch)
-            step.backward(losses.total)
-            step.update()
-            if step.every(500):
-                step.log(losses, rk.evaluate(model, valid, "reconstruction", examples=0))
-        model.save(f"{out}/{name}/model")
-        chosen_by = bound(rk.evaluate(model, valid, "reconstruction", examples=0)["reconstruction"])
+        options |= {"valid": valid, "evaluate_every": 500}
+        run = rk.fit(model, train, steps=steps, batch=batch, **options, **launch)
+        chosen_by = bound(run.results["reconstruction"])
         measured = rk.evaluate(model, test, "bracket-f1", examples=0)["bracket-f1"]
         restarts_table[name] = {
             "bound_valid": chosen_by,

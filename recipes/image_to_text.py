@@ -48,15 +48,8 @@ def main(
 
     model = rk.build(data=train, output="text", seed=seed, **parts)
     table = {"untrained": rk.evaluate(model, test, *measures, fit_on=train, examples=0)}
-    for step in rk.loop(
-        model, train, steps=steps, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **options
-    ):
-        losses = step.model(step.batch)
-        step.backward(losses.total)
-        step.update()
-        if step.every(500):
-            step.log(losses, rk.evaluate(model, valid, "exact-text(limit=200)", examples=0))
-    model.save(f"{out}/model")
+    options |= {"valid": valid, "evaluators": ["exact-text(limit=200)"], "evaluate_every": 500}
+    rk.fit(model, train, steps=steps, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **options)
 
     table["trained"] = rk.evaluate(model, test, *measures, fit_on=train, examples=0)
     constant = {name: table["trained"]["exact-text"][f"constant.{name}"] for name in ("exact", "words")}

@@ -47,7 +47,8 @@ def recolor(model, data: rk.Dataset, count: int = 12) -> dict[str, np.ndarray]:
     """Pictures, their lightness, and the lightness with the predicted colors: the mean over the classes."""
     batch = data.batch(range(count))
     with torch.no_grad():
-        logits = model.eval().score(batch, output="color_classes").decoded.params["logits"].squeeze(2)
+        decoded = model.eval().score(batch, output="color_classes").decoded
+    logits = decoded.params["logits"].squeeze(2).cpu()
     grid = data.signature["color_classes"].shape
     ab = (logits.softmax(-1) @ torch.from_numpy(color_bins())).unflatten(1, grid).movedim(-1, 1)
     lightness = 100 * batch["lightness"]

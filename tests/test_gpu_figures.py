@@ -40,7 +40,7 @@ def is_running(pid):
         return False
 
 
-def test_a_failure_a_late_entry_and_a_lack_are_said_and_the_rest_is_run(
+def test_failed_late_and_impossible_entries_are_reported_and_the_others_run(
     script, tmp_path, monkeypatch, capsys
 ):
     writes = "import pathlib, sys; print('a table'); pathlib.Path(sys.argv[1]).write_text('[1, 2]')"

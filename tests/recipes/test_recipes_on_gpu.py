@@ -245,7 +245,7 @@ def test_a_recipe_with_a_tensor_on_the_cpu_fails(wrong, tmp_path, monkeypatch):
         run(recipe(**wrong), tmp_path, monkeypatch)
 
 
-def test_a_recipe_whose_loss_is_taken_from_the_device_fails(tmp_path, monkeypatch):
+def test_a_recipe_that_moves_the_loss_to_the_cpu_fails(tmp_path, monkeypatch):
     def body(step):
         losses = step.model(step.batch)
         return SimpleNamespace(total=losses.total.cpu())

@@ -157,3 +157,18 @@ def test_tree_lstm_equals_a_recursion():
     root = rk.create("latent", "tree-lstm(width=5, hidden=6, keep='root')").eval()
     root.load_state_dict(latent.state_dict())
     assert torch.equal(root(Features(x=x, mask=mask)).z[:, 0], code.z[torch.arange(2), torch.tensor([10, 6])])
+
+
+@pytest.mark.parametrize(
+    "decoder", ["stack(width=6)", "pcfg(nonterminals=2, preterminals=3, width=6, depth=0)"]
+)
+@pytest.mark.parametrize(
+    "latent", ["tree(dim=6, width=6)", "tree-lstm(width=6)", "tree-lstm(width=6, keep='root')"]
+)
+def test_single_words_give_every_parameter_a_gradient(latent, decoder):
+    """Data-parallel training stops at a parameter without one."""
+    data = rk.dataset("sentences(size=4, longest=8)")
+    model = rk.build(data=data, encoder="gru(width=6)", latent=latent, decoder=decoder)
+    x = torch.tensor([[[1]], [[2]]])
+    model({"x": x.squeeze(-1), "x_mask": torch.ones(2, 1, dtype=torch.bool)}).total.backward()
+    assert [name for name, value in model.named_parameters() if value.grad is None] == []

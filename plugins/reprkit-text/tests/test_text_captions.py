@@ -46,7 +46,7 @@ def test_labels_are_the_words(scenes):
         assert scenes.texts[row] == f"{first} {names['relation']} {second}"
 
 
-def test_pictures_show_what_is_said(scenes):
+def test_pictures_match_their_sentences(scenes):
     """Where the objects are, and in which color: the middle of the brightest pixels of each half."""
     rows = torch.arange(0, len(scenes), 211)
     batch = scenes.batch(rows)

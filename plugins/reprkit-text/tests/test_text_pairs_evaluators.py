@@ -31,7 +31,7 @@ def pair(scenes):
     return rk.build(data=scenes, factors=factors, objective="across(dim=8)", seed=0)
 
 
-def test_the_class_of_the_nearest_prompts(pair, scenes):
+def test_pictures_get_the_class_of_the_nearest_prompts(pair, scenes):
     found = rk.evaluate(pair, scenes, zero_shot("color_1"))["zero-shot"]
     model, names = pair.eval(), scenes.signature["color_1"].classes
     with torch.no_grad():

@@ -75,7 +75,7 @@ def test_groups_of_words_share_no_font():
         assert sorted(fonts) == sorted(FONTS)
 
 
-def test_a_folder_of_stamps_is_dealt_by_name(tmp_path):
+def test_a_folder_of_stamps_is_split_by_name(tmp_path):
     rng = np.random.default_rng(0)
     for name in "abcdefghij":
         for number in (1, 2):

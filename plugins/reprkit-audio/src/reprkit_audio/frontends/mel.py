@@ -45,9 +45,8 @@ def mel_filters(
     if key in _made:
         return _made[key]
     filters = _triangles(frequencies, bands, rate)
-    if (
-        type(filters) is not Tensor
-    ):  # one of torch's FakeTensorMode, which has no values and ends with its mode
+    # One of torch's FakeTensorMode has no values, and ends with its mode.
+    if type(filters) is not Tensor:
         return filters.to(device)
     empty = int((filters == 0).all(0).sum())
     if empty:

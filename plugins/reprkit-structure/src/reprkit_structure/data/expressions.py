@@ -39,7 +39,8 @@ class Expressions(Treebank):
         kind: "python" or "arithmetic".
         longest: largest number of tokens, to 40.
         shortest: smallest number of tokens.
-        root: a file or folder of Python sources; None: the standard library without its tests.
+        root: a file or folder of Python sources, None: the standard library; folders named test, tests, idle_test, lib2to3 and
+            site-packages are left out, and files that cannot be read.
         size: number of expressions of kind "arithmetic".
         seed: of these.
 

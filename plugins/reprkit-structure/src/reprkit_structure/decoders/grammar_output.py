@@ -47,7 +47,8 @@ class GrammarOutput(Decoded):
             PartArgumentError: see ``grammar``.
         """
         if weight is not None and not bool(weight.any()):
-            return weight.squeeze(-1) * self.params["roots"].sum()  # nothing counts
+            nothing = sum(each[:0].sum() for each in self.params.values())  # 0, of the graph
+            return weight.squeeze(-1) * nothing
         grammar = self.grammar(target, weight)
         counted = torch.ones_like(grammar.emissions[..., 0]) if weight is None else weight.squeeze(-1)
         return -grammar.log_prob().unsqueeze(1) * counted / counted.sum(1, keepdim=True)

@@ -119,7 +119,9 @@ class Stack(Decoder):
         phrase_rows = [each.nonzero().squeeze(1) for each in program.is_phrase.unbind(1)]
         word = (~program.is_phrase).long().cumsum(1) - 1
         nodes: list[Tensor] = []
-        states = [self.bottom.to(context.dtype).expand(len(context), -1)]
+        # Plus 0: ``gates`` get a gradient of zeros where no sentence has a phrase, since data-parallel training requires one.
+        bottom = self.bottom + self.compose.join(leaves[:0], leaves[:0]).sum()
+        states = [bottom.to(context.dtype).expand(len(context), -1)]
         for step, joined in enumerate(phrase_rows):
             node = leaves[rows, word[:, step]]
             if len(joined):

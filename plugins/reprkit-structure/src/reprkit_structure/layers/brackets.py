@@ -4,7 +4,7 @@
 nodes have it (a chain of single children is one bracket).  Punctuation is left to the data.  This is the rule of Kim, Dyer and
 Rush 2019 (arXiv 1906.10225, section 3.1); evalb also counts the bracket of the whole sentence, and repeated ones.
 
-- ``corpus_f1``: F1 of the brackets of all sentences together;
+- ``f1``: F1 of the brackets of all sentences together;
 - ``sentence_f1``: mean of each sentence's F1; a sentence without gold brackets has recall 1, and precision 1 if none is predicted.
 """
 

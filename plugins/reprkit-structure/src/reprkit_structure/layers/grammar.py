@@ -66,7 +66,8 @@ class Grammar:
         words, scales, lengths = *self.scaled_words(), self.lengths
         single = (self.singles.exp() * words[:, 0]).sum(-1).add(TINY).log() + scales[:, 0]
         if words.shape[1] == 1:
-            return single
+            # Plus 0: rules get a gradient of zeros, since data-parallel training requires one.
+            return single + self.roots[:0].sum() + self.rules[:0].sum()
         chart = inside(words, scales, lengths, Rules.of(self.rules), spans)
         several = (self.roots.exp() * chart.root).sum(-1).add(TINY).log() + chart.root_scale
         return torch.where(lengths > 1, several, single)

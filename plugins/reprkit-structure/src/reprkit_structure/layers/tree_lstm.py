@@ -61,7 +61,8 @@ class TreeLSTM(nn.Module):
         states = own.gather(1, place) * leaves.unsqueeze(-1)
         states = states if gate is None else states * gate
         below, heights = children(parents), _heights(parents, mask)
-        for height in range(1, int(heights.max()) + 1):
+        # At least once: also of a batch of single words ``gates`` has a gradient, of zeros, as data-parallel training requires.
+        for height in range(1, max(int(heights.max()), 1) + 1):
             rows, nodes = (heights == height).nonzero(as_tuple=True)
             left, right = (states[rows, below[rows, nodes, side]] for side in (0, 1))
             joined = self.join(left, right)
