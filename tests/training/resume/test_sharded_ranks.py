@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from loop_helpers import assert_states_close
+from loop_helpers import assert_same, assert_states_close, leaves
 from safetensors.torch import load_file
 
 import reprkit as rk
@@ -68,22 +68,6 @@ def trained(ranks, out, steps, **options):
         assert ended == "end"
         assert_states_close(weights, results[0][0], 0)
     return results[0][0]
-
-
-def leaves(tree, name=""):
-    if isinstance(tree, dict | list | tuple):
-        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from leaves(value, f"{name}/{key}")
-    else:
-        yield name, tree
-
-
-def assert_same(one, other):
-    one, other = dict(leaves(one)), dict(leaves(other))
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        same = torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
-        assert same, name
 
 
 def loaded(out):

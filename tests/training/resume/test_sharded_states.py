@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from loop_helpers import equal, weights
+from loop_helpers import assert_same, equal, weights
 from safetensors.torch import load_file
 
 import reprkit as rk
@@ -24,22 +24,6 @@ def train(digits, out, steps=6, latent="vq(codes=16, dim=2)", **options):
         step.backward(step.model(step.batch).total)
         step.update()
     return weights(model)
-
-
-def leaves(tree, name=""):
-    if isinstance(tree, dict | list | tuple):
-        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from leaves(value, f"{name}/{key}")
-    else:
-        yield name, tree
-
-
-def assert_same(one, other):
-    one, other = dict(leaves(one)), dict(leaves(other))
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        same = torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
-        assert same, name
 
 
 @pytest.fixture(scope="module")
