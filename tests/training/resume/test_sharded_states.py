@@ -79,7 +79,7 @@ def test_each_form_is_resumed_from_the_other(digits, original, tmp_path, first):
     assert_same(saved, whole)
 
 
-def test_an_earlier_reprkit_says_that_it_is_too_old(original):
+def test_the_format_number_tells_sharded_states_from_gathered_ones(original):
     assert json.loads((newest(original / "sharded") / "state.json").read_text())["format"] == 2
     assert json.loads((newest(original / "gathered") / "state.json").read_text())["format"] == 1
 
@@ -95,7 +95,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_part_is_said_and_the_state_before_is_resumed(digits, run, damage):
+def test_a_damaged_part_is_a_warning_and_the_previous_state_is_resumed(digits, run, damage):
     change, message = DAMAGES[damage]
     path = newest(run) / "part-00000.safetensors"
     path.write_bytes(change(path.read_bytes()))
