@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -20,13 +19,14 @@ from reprkit.data.formats.media_readers import Size
 from reprkit.data.formats.member_readers import Member, kind_of, member_reader, read_array
 from reprkit.data.formats.shard_paths import find_shards
 from reprkit.data.formats.shard_writer import stored_columns, stored_signature
+from reprkit.data.formats.tar_index import cache_path
 from reprkit.data.formats.tar_shards import Reference, TarShards
 from reprkit.data.formats.value_readers import LabelReader, ValueReader, class_facts
 from reprkit.data.signature import Field, Signature
 from reprkit.data.streams import Stream
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
-from reprkit.utils.cache import cache_folder, write_cached
+from reprkit.utils.cache import write_cached
 from reprkit.utils.untrusted_json import read_json
 
 _SLOW = 1.0  # seconds: classes whose search took longer are kept in the cache
@@ -237,11 +237,7 @@ class TarStream(Stream):
     def _all_labels(self, member: Member, reader: ValueReader) -> list[Any]:
         """Return the different labels of all records that have a valid one."""
         shards = self._shards
-        key = "\n".join(
-            f"{path.resolve()} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in shards.paths
-        )
-        digest = hashlib.sha256(f"{member.source}\n{key}".encode()).hexdigest()[:32]
-        cached = cache_folder("shards") / f"{digest}.json"
+        cached = cache_path(shards.paths, ".json", member.source)
         if cached.exists():
             try:
                 return [reader.validate(value) for value in read_json(cached)]
