@@ -147,6 +147,10 @@ def test_ambiguous_and_unknown_fields_raise(folder, tmp_path):
         TarStream(folder, columns={"x": "tokens.npy"})
     with pytest.raises(DataError, match="vocabs= names 'y'"):
         TarStream(folder, columns={"x": "x.npy"}, vocabs={"y": 3})
+    with pytest.raises(DataError, match="vocabs= names 'x', whose files 'wav' are of kind audio"):
+        TarStream(folder, columns={"x": "wav"}, vocabs={"x": 3})
+    with pytest.raises(DataError, match="classes= names 'x', whose files 'x.npy' are of kind array"):
+        TarStream(folder, columns={"x": "x.npy"}, classes={"x": [0, 1]})
     for path, message in (
         (folder / "train-9.tar", "no file"),
         (f"{folder}/train-{{000..003}}.tar", "no file .*train-003.tar"),

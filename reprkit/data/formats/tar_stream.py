@@ -72,8 +72,9 @@ class TarStream(Stream):
             damaged tar files have lost.
 
     Raises:
-        DataError: no such file, no records, an unknown suffix or none that must be ``x``, a record without one of the fields among
-            the first ones, or tar files that have lost more than ``max_corrupt`` of their bytes.
+        DataError: no such file, no records, an unknown suffix or none that must be ``x``, ``classes`` or ``vocabs`` of a field
+            that has none, a record without one of the fields among the first ones, or tar files that have lost more than
+            ``max_corrupt`` of their bytes.
     """
 
     def __init__(
@@ -103,8 +104,8 @@ class TarStream(Stream):
         self._masks = {name: f"{name}_mask.npy" for name in stored or ()}
         wanted = {suffix for member in self._members.values() for suffix in member.suffixes}
         self._wanted = frozenset(wanted | set(self._masks.values()))
-        _check_names("classes", classes, self._members)
-        _check_names("vocabs", vocabs, self._members)
+        _check_names("classes", classes, self._members, ("number", "text", "json"))
+        _check_names("vocabs", vocabs, self._members, ("array", "text", "json"))
         self._readers = {
             name: member_reader(
                 name,
@@ -263,12 +264,20 @@ def _classes_of(
     return None if field is None or field.kind != "label" else list(range(field.vocab or 0))
 
 
-def _check_names(argument: str, given: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> None:
+def _check_names(
+    argument: str, given: Mapping[str, Any] | None, fields: Mapping[str, Member], kinds: Sequence[str]
+) -> None:
+    """Check that an argument is for fields that exist, and whose files are of a kind that it applies to."""
     for name in given or ():
         if name not in fields:
             raise DataError(
                 f"{argument}= names {name!r}, and there is no such field.{nearest(name, fields)}\n"
                 f"  the fields are: {', '.join(fields)}"
+            )
+        if fields[name].kind not in kinds:
+            raise DataError(
+                f"{argument}= names {name!r}, whose files {fields[name].source!r} are of kind {fields[name].kind}: it applies to "
+                f"{', '.join(kinds)}"
             )
 
 
