@@ -98,8 +98,7 @@ class Engine:
         self._outer_group, self._released = collectives.set_data_group(group), False
         if group is not None:
             self.data_ranks, self.data_rank = collectives.world_size(), collectives.rank()
-        self._half = precision == "fp16"
-        self.scaler = LossScaler(self.device) if self._half else None
+        self.scaler = LossScaler(self.device) if precision == "fp16" else None
         if precision == "bf16":
             _warn_of_emulation(self.device)
         if self.device.type != chosen.type:
@@ -118,7 +117,7 @@ class Engine:
             shards.undo()
         if torch.float64 in (self._dtype, model.dtype):
             model.to(self._dtype)
-        if self._half:
+        if self.scaler is not None:
             autocast = torch.autocast(self.device.type, dtype=torch.float16)
             model.forward = MethodType(autocast(type(model).forward), model)  # type: ignore[method-assign]
         if not self.strategy.sharded or self.ranks == 1:

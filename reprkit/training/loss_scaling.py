@@ -35,9 +35,8 @@ class LossScaler(GradScaler):
         super().__init__(device.type)
         self.skipped = torch.zeros((), device=device)
         self.overflow = torch.zeros((), device=device)
-        self.scale(
-            torch.zeros((), device=device)
-        )  # creates the scale, also for a step without a backward pass
+        # Creates the scale, also for a step without a backward pass.
+        self.scale(torch.zeros((), device=device))
 
     def _unscale_grads_(
         self, optimizer: Optimizer, inv_scale: Tensor, found_inf: Tensor, allow_fp16: bool

@@ -63,9 +63,11 @@ def check_strategy(model: Model, options: Options, ranks: int) -> None:
     """Check the strategy against the weights that are trained and the objective.
 
     Raises:
-        TrainingError: the model needs sparse gradients or a second derivative, which sharded weights do not support.
+        TrainingError: the model needs sparse gradients or a second derivative, which sharded weights do not support; or divided
+            layers are to be compiled.
     """
-    if not strategy_from(options.strategy).sharded:
+    strategy = strategy_from(options.strategy)
+    if not strategy.sharded:
         return
     rows = sparse_weights(model)
     if rows:
@@ -73,7 +75,7 @@ def check_strategy(model: Model, options: Options, ranks: int) -> None:
             f"the gradients of {', '.join(rows.values())} are sparse, which sharded weights do not support: use "
             "strategy='ddp', or sparse=False"
         )
-    if options.compile and strategy_from(options.strategy).name == "tp" and ranks > 1:
+    if options.compile and strategy.name == "tp" and ranks > 1:
         raise TrainingError(
             "strategy='tp' divides layers in ways that torch.compile does not trace: use compile=False"
         )

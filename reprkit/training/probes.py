@@ -96,7 +96,7 @@ def keep_figures(results: Results, out: Path) -> None:
         write_probe_figures(out, results)
     except OSError as error:
         warnings.warn(
-            f"the figures of the probes were not written: {explain_os_error(error)}; training continues",
+            f"the figures of the probes were not written: {explain_os_error(error)}",
             stacklevel=2,
         )
 

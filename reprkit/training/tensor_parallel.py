@@ -83,7 +83,7 @@ class TensorShards(Shards):
     def _shard_top(self, top: nn.Module, whole: set[nn.Parameter]) -> None:
         for _, layer in list(_layers_with_plan(top)):
             if not whole.intersection(layer.parameters()):
-                _plan_of(layer)(layer, self._mesh)
+                PLANS[type(layer)](layer, self._mesh)
 
     @torch.no_grad()
     def average_gradients(self) -> None:
@@ -168,10 +168,6 @@ PLANS: dict[type[nn.Module], Callable[[nn.Module, DeviceMesh], None]] = {
     Attention: _divide_attention,
     Block: _divide_block,
 }
-
-
-def _plan_of(layer: nn.Module) -> Callable[[nn.Module, DeviceMesh], None]:
-    return PLANS[type(layer)]
 
 
 def _layers_with_plan(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -462,9 +462,8 @@ class TrainState:
         """
         self.engine.reshard()
         snapshot.restore(saved, self.model, self.optimizers, self.ema, self.extras, self.device)
-        if (
-            self.engine.scaler is not None and "loss_scaling" in saved
-        ):  # it is not where another precision was used
+        # A state that was saved in another precision has no scale.
+        if self.engine.scaler is not None and "loss_scaling" in saved:
             self.engine.scaler.load_state_dict(saved["loss_scaling"])
         self.position = position
 

@@ -35,9 +35,8 @@ class Piece(Protocol):
         ...
 
 
-_data_group: dist.ProcessGroup | None = (
-    None  # the processes with different examples, one for each; None for all
-)
+# The processes with different examples, one for each rank; None for all.
+_data_group: dist.ProcessGroup | None = None
 _local_only: ContextVar[bool] = ContextVar("reprkit_local_only", default=False)
 _piece: ContextVar[Piece | None] = ContextVar("reprkit_piece", default=None)
 _apart: ContextVar[bool] = ContextVar("reprkit_pieces_apart", default=False)
@@ -125,7 +124,8 @@ def _joined_piece() -> Piece | None:
     return None if _apart.get() or _local_only.get() else _piece.get()
 
 
-def _processes() -> int:
+def _data_processes() -> int:
+    """Return the number of processes with different examples; 1 inside ``local_only``."""
     if _local_only.get():
         return 1
     return dist.get_world_size(_data_group) if dist.is_available() and dist.is_initialized() else 1
@@ -134,12 +134,12 @@ def _processes() -> int:
 def world_size() -> int:
     """Return the number of ranks; 1 inside ``local_only``."""
     piece = _joined_piece()
-    return _processes() if piece is None else _processes() * piece.pieces
+    return _data_processes() if piece is None else _data_processes() * piece.pieces
 
 
 def rank() -> int:
     """Return the number of this rank, from 0."""
-    process = dist.get_rank(_data_group) if _processes() > 1 else 0
+    process = dist.get_rank(_data_group) if _data_processes() > 1 else 0
     piece = _joined_piece()
     return process if piece is None else process * piece.pieces + piece.number
 
@@ -149,7 +149,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     piece = _joined_piece()
     if piece is not None:
         return piece.exchange("sum", value.detach())
-    if _processes() == 1:
+    if _data_processes() == 1:
         return value
     total = value.detach().clone()
     dist.all_reduce(total, group=_data_group)
@@ -161,7 +161,7 @@ def max_over_ranks(value: Tensor) -> Tensor:
     piece = _joined_piece()
     if piece is not None:
         return piece.exchange("max", value.detach())
-    if _processes() == 1:
+    if _data_processes() == 1:
         return value
     largest = value.detach().clone()
     dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=_data_group)
@@ -173,9 +173,9 @@ def gather(value: Tensor) -> Tensor:
     piece = _joined_piece()
     if piece is not None:
         return piece.exchange("gather", value.detach())
-    if _processes() == 1:
+    if _data_processes() == 1:
         return value
-    parts = [torch.empty_like(value) for _ in range(_processes())]
+    parts = [torch.empty_like(value) for _ in range(_data_processes())]
     dist.all_gather(parts, value.detach().contiguous(), group=_data_group)
     return torch.cat(parts)
 
@@ -190,7 +190,7 @@ def gather_with_gradient(value: Tensor) -> Tensor:
             "examples are compared here, which pieces of a batch (accumulate=) do not allow unless it is declared: an objective "
             "sets distributes = 'gather', a latent couples_examples = True"
         )
-    if _processes() == 1:
+    if _data_processes() == 1:
         return value
     if _data_group is not None:
         gathered: Tensor = _GatherInGroup.apply(value, _data_group)

@@ -27,8 +27,8 @@ def local_shard(tensor: Tensor) -> Tensor:
 def whole(tensor: Tensor) -> Tensor:
     """Gather a sharded tensor on every process, on its device; all processes that hold its shards must call it."""
     detached = tensor.detach()
-    (placement,) = placements if len(placements := detached.placements) == 1 else (None,)  # type: ignore[attr-defined]
-    times = getattr(placement, "split_factor", 1)
+    placements = detached.placements  # type: ignore[attr-defined]
+    times = getattr(placements[0], "split_factor", 1) if len(placements) == 1 else 1
     if times == 1:
         return detached.full_tensor()  # type: ignore[attr-defined]
     # Parts that are divided one by one, such as the queries, keys and values of one matrix: torch shards but does not gather these.

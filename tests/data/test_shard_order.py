@@ -233,7 +233,7 @@ def test_one_hash_and_many_agree():
     assert chosen.count == len(kept)
 
 
-def test_which_way_of_reading_is_said():
+def test_describe_states_how_shards_are_read():
     told = Sharded().describe()
     assert (told["shards"], told["records"], told["readers"]) == (8, 340, 16)
     assert told["reading"] == "every process reads its own part of the shards"

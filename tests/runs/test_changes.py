@@ -100,7 +100,7 @@ def test_a_long_value_is_shown_where_it_differs():
     assert "...aaaaaaaaaaX and is ...aaaaaaaaaaY" in str(refused.value)
 
 
-def test_a_stream_that_is_read_in_another_order_is_said():
+def test_another_order_of_reading_a_stream_is_a_change():
     stream = {"name": "s", "stream": True, "buffer": 1000, "signature": {"x": {"kind": "vector"}}}
     sharded = {**stream, "reading": "every process reads its own part of the shards", "shards": 4}
     sharded |= {"records": 100, "readers": 8}

@@ -41,5 +41,23 @@ def assert_states_close(one, other, tolerance=1e-6):
         )
 
 
+def leaves(tree, name=""):
+    """Yield every leaf of nested dicts and lists, with its path."""
+    if isinstance(tree, dict | list | tuple):
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from leaves(value, f"{name}/{key}")
+    else:
+        yield name, tree
+
+
+def assert_same(one, other):
+    """Check that two trees have equal leaves in the same places, tensors bit by bit."""
+    one, other = dict(leaves(one)), dict(leaves(other))
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        same = torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
+        assert same, name
+
+
 def lines(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
+from loop_helpers import assert_same
 from safetensors.torch import load_file
 
 from reprkit.runs.run import Run
@@ -79,23 +79,6 @@ def lines(home):
     return [
         {key: value for key, value in line.items() if key not in ("seconds", "data_wait")} for line in found
     ]
-
-
-def leaves(tree, name=""):
-    """Every leaf of nested dicts and lists, by its path."""
-    if isinstance(tree, dict | list | tuple):
-        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from leaves(value, f"{name}/{key}")
-    else:
-        yield name, tree
-
-
-def assert_same(one, other):
-    one, other = dict(leaves(one)), dict(leaves(other))
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        same = torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
-        assert same, name
 
 
 @pytest.mark.slow

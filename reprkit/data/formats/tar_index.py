@@ -57,11 +57,7 @@ def read_index(paths: Sequence[Path]) -> TarIndex:
     Raises:
         DataError: two members of a record have one suffix.
     """
-    stats = [path.stat() for path in paths]
-    key = "\n".join(
-        f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}" for path, stat in zip(paths, stats, strict=True)
-    )
-    cached = cache_folder("shards") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+    cached = cache_path(paths, ".npz")
     if cached.exists():
         try:
             return _load(cached)
@@ -74,16 +70,21 @@ def read_index(paths: Sequence[Path]) -> TarIndex:
     return index
 
 
+def cache_path(paths: Sequence[Path], suffix: str, what: str = "") -> Path:
+    """Return the file in the cache for what was read from tar files; it changes with their sizes and times, and ``what`` it is."""
+    stats = [(path.resolve(), path.stat()) for path in paths]
+    key = "\n".join([what, *(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)])
+    return cache_folder("shards") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}{suffix}"
+
+
 class _Scan:
     """Collects the members of one tar file after another."""
 
     def __init__(self) -> None:
         self.offsets, self.lengths, self.suffixes = list[int](), list[int](), list[int]()
         self.records, self.sizes = list[int](), list[int]()
-        self.files, self.ends = (
-            list[int](),
-            list[int](),
-        )  # bytes of the files, and where their last whole members end
+        # Bytes of the files, and where their last whole members end.
+        self.files, self.ends = list[int](), list[int]()
         self.names: dict[str, int] = {}
         self.damages: list[tuple[int, str]] = []
         self.ignored = 0

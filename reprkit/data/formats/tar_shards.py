@@ -43,8 +43,7 @@ class TarShards(Shards):
             DataError: the tar file was removed, replaced or cut short, or cannot be read.
         """
         index, shard = self.index, reference[0]
-        record = int(self.starts[shard]) + reference[1]
-        first, last = index.records[record : record + 2].tolist()
+        first, last = self._members(reference)
         found = [
             (index.names[suffix], offset, length)
             for suffix, offset, length in zip(
@@ -66,19 +65,23 @@ class TarShards(Shards):
 
     def suffixes_of(self, reference: Reference) -> list[str]:
         """Return the suffixes of a record's files."""
-        record = int(self.starts[reference[0]]) + reference[1]
-        first, last = self.index.records[record : record + 2].tolist()
+        first, last = self._members(reference)
         return [self.index.names[number] for number in self.index.suffixes[first:last].tolist()]
 
     def place(self, reference: Reference) -> str:
         """Return where a record is, for messages."""
-        record = int(self.starts[reference[0]]) + reference[1]
-        byte = int(self.index.offsets[int(self.index.records[record])])
+        byte = int(self.index.offsets[self._members(reference)[0]])
         return f"{self.paths[reference[0]].name}, byte {byte:,}"
 
     def lost_share(self) -> float:
         """Return the share of all bytes that truncated and damaged files have lost."""
         return float(np.sum(self.index.lost)) / max(1, sum(self._bytes))
+
+    def _members(self, reference: Reference) -> tuple[int, int]:
+        """Return the first member of a record in the index, and the one after its last."""
+        record = int(self.starts[reference[0]]) + reference[1]
+        first, last = self.index.records[record : record + 2].tolist()
+        return first, last
 
     def _open(self, shard: int) -> PositionalFile:
         file = self._files.get(shard)

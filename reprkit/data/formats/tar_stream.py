@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -20,13 +19,14 @@ from reprkit.data.formats.media_readers import Size
 from reprkit.data.formats.member_readers import Member, kind_of, member_reader, read_array
 from reprkit.data.formats.shard_paths import find_shards
 from reprkit.data.formats.shard_writer import stored_columns, stored_signature
+from reprkit.data.formats.tar_index import cache_path
 from reprkit.data.formats.tar_shards import Reference, TarShards
 from reprkit.data.formats.value_readers import LabelReader, ValueReader, class_facts
 from reprkit.data.signature import Field, Signature
 from reprkit.data.streams import Stream
 from reprkit.errors import DataError, nearest
 from reprkit.registry.constraints import Count, Share
-from reprkit.utils.cache import cache_folder, write_cached
+from reprkit.utils.cache import write_cached
 from reprkit.utils.untrusted_json import read_json
 
 _SLOW = 1.0  # seconds: classes whose search took longer are kept in the cache
@@ -72,8 +72,9 @@ class TarStream(Stream):
             damaged tar files have lost.
 
     Raises:
-        DataError: no such file, no records, an unknown suffix or none that must be ``x``, a record without one of the fields among
-            the first ones, or tar files that have lost more than ``max_corrupt`` of their bytes.
+        DataError: no such file, no records, an unknown suffix or none that must be ``x``, ``classes`` or ``vocabs`` of a field
+            that has none, a record without one of the fields among the first ones, or tar files that have lost more than
+            ``max_corrupt`` of their bytes.
     """
 
     def __init__(
@@ -103,8 +104,8 @@ class TarStream(Stream):
         self._masks = {name: f"{name}_mask.npy" for name in stored or ()}
         wanted = {suffix for member in self._members.values() for suffix in member.suffixes}
         self._wanted = frozenset(wanted | set(self._masks.values()))
-        _check_names("classes", classes, self._members)
-        _check_names("vocabs", vocabs, self._members)
+        _check_names("classes", classes, self._members, ("number", "text", "json"))
+        _check_names("vocabs", vocabs, self._members, ("array", "text", "json"))
         self._readers = {
             name: member_reader(
                 name,
@@ -237,11 +238,7 @@ class TarStream(Stream):
     def _all_labels(self, member: Member, reader: ValueReader) -> list[Any]:
         """Return the different labels of all records that have a valid one."""
         shards = self._shards
-        key = "\n".join(
-            f"{path.resolve()} {path.stat().st_mtime_ns} {path.stat().st_size}" for path in shards.paths
-        )
-        digest = hashlib.sha256(f"{member.source}\n{key}".encode()).hexdigest()[:32]
-        cached = cache_folder("shards") / f"{digest}.json"
+        cached = cache_path(shards.paths, ".json", member.source)
         if cached.exists():
             try:
                 return [reader.validate(value) for value in read_json(cached)]
@@ -267,12 +264,20 @@ def _classes_of(
     return None if field is None or field.kind != "label" else list(range(field.vocab or 0))
 
 
-def _check_names(argument: str, given: Mapping[str, Any] | None, fields: Mapping[str, Any]) -> None:
+def _check_names(
+    argument: str, given: Mapping[str, Any] | None, fields: Mapping[str, Member], kinds: Sequence[str]
+) -> None:
+    """Check that an argument is for fields that exist, and whose files are of a kind that it applies to."""
     for name in given or ():
         if name not in fields:
             raise DataError(
                 f"{argument}= names {name!r}, and there is no such field.{nearest(name, fields)}\n"
                 f"  the fields are: {', '.join(fields)}"
+            )
+        if fields[name].kind not in kinds:
+            raise DataError(
+                f"{argument}= names {name!r}, whose files {fields[name].source!r} are of kind {fields[name].kind}: it applies to "
+                f"{', '.join(kinds)}"
             )
 
 

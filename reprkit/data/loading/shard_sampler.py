@@ -70,7 +70,7 @@ class ShardSampler:
         self.readers = common_readers(batch, most)
         self.buffer = -(-data.buffer // self.readers)
         self._share = batch // self.readers
-        self._spares = max(0, min(SPARES, SPARES - self._share))
+        self._spares = max(0, SPARES - self._share)
         self._recent: dict[int, list[int]] = {}
 
     @property

@@ -92,7 +92,7 @@ class ValueMonitor:
         """
         terms = losses.terms if losses else {}
         if self._immediate:
-            return self._check_value(step, float(value.detach()), terms, what, _skips(overflow))
+            return self._check_value(step, float(value.detach()), terms, what, overflow)
         self._pending.append((step, value.detach(), terms, what, overflow))
         return self.check_pending() if len(self._pending) >= LOOK_EVERY else None
 
@@ -103,9 +103,7 @@ class ValueMonitor:
             return None
         values = torch.stack([value.float().reshape(()) for _, value, *_ in pending]).tolist()
         for (step, _, terms, what, overflow), value in zip(pending, values, strict=True):
-            problem = self._check_value(
-                step, value, terms, what, not math.isfinite(value) and _skips(overflow)
-            )
+            problem = self._check_value(step, value, terms, what, overflow)
             if problem is not None:
                 return problem
         return None
@@ -125,10 +123,10 @@ class ValueMonitor:
             self._norms.setdefault(what, NormMonitor()).load_state_dict(norms)
 
     def _check_value(
-        self, step: int, value: float, terms: Mapping[str, Tensor], what: str, skipped: bool
+        self, step: int, value: float, terms: Mapping[str, Tensor], what: str, overflow: Tensor | None
     ) -> NonFinite | None:
         if not math.isfinite(value):
-            if skipped:
+            if _skips(overflow):
                 return None
             return NonFinite(step, value, _non_finite_terms(terms), what=what)
         if what.startswith(NORM):

@@ -170,7 +170,7 @@ class BackgroundSaver:
 
         path = state.state_path(self._folder, self._step)
         cause = _first_cause(error)
-        if isinstance(cause, part_files.NonFiniteStateError):
+        if isinstance(cause, part_files.NonFinitePartError):
             raise NonFiniteStateError(self._step, cause.args) from None
         if isinstance(cause, OSError):
             raise UnwrittenStateError(state.unwritten(path, cause)) from error

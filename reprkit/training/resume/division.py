@@ -168,8 +168,7 @@ def _rows(
     count = len(values)
     width = max(1, _bytes(values) // max(1, count))
     start, stop = (min(max(-(-edge // width), 0), count) for edge in (low, high))
-    first = (offsets[0] + start, *offsets[1:]) if offsets else ()
-    return Chunk(key, values[start:stop], first, tuple(shape))
+    return Chunk(key, values[start:stop], (offsets[0] + start, *offsets[1:]), tuple(shape))
 
 
 def _shard(key: str, tensor: Tensor, ranks: int) -> Chunk:

@@ -74,8 +74,8 @@ class Part(NamedTuple):
     sha256: str
 
 
-class NonFiniteStateError(Exception):
-    """Weights of a state are not finite, so it is not saved; the arguments are their names."""
+class NonFinitePartError(Exception):
+    """Weights in a rank's file are not finite, so the state is not saved; the arguments are their names."""
 
 
 class PartPlanner(DefaultSavePlanner):
@@ -150,7 +150,7 @@ class PartWriter(StorageWriter):
         chunks = [self._staged[item.index.fqn] for item in plan.items]
         bad = non_finite_weights(chunks, self._buffer)
         if bad:
-            raise NonFiniteStateError(*bad)
+            raise NonFinitePartError(*bad)
         part = write_part(self.fresh / part_name(number), chunks, self._buffer)
         result: Future[list[WriteResult]] = Future()
         result.set_result([WriteResult(MetadataIndex(part.name), part.bytes, part)])

@@ -28,8 +28,8 @@ def capture(
 ) -> dict[str, Any]:
     """Return all that must be saved to continue as if the run had not been interrupted.
 
-    With sharded weights (``strategy="fsdp"``) all ranks must call it, and rank 0 gets the state.  ``whole=False`` gathers
-    nothing: sharded tensors stay sharded, and all tensors are the run's own, which change at the next step.
+    With sharded weights all ranks must call it, and rank 0 gets the state.  ``whole=False`` gathers nothing: sharded tensors stay
+    sharded, and all tensors are the run's own, which change at the next step.
 
     Args:
         model: the model being trained.

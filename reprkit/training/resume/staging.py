@@ -56,18 +56,14 @@ class Staging:
         if size > self.buffer.numel():
             self.buffer = _allocate(size, self._device)
         staged, start = {}, 0
-        targets, sources = [], []
         for chunk in ordered:
             values = chunk.values
             stop = start + values.numel() * values.element_size()
-            targets.append(self.buffer[start:stop].view(values.dtype).view(values.shape))
-            sources.append(values)
+            _copy(self.buffer[start:stop].view(values.dtype).view(values.shape), values)
             staged[chunk.key] = StagedChunk(
                 chunk.key, values.dtype, chunk.offsets, tuple(values.shape), chunk.shape, start, stop
             )
             start = stop
-        for target, source in zip(targets, sources, strict=True):
-            _copy(target, source)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return staged

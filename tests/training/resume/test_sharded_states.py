@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from loop_helpers import equal, weights
+from loop_helpers import assert_same, equal, weights
 from safetensors.torch import load_file
 
 import reprkit as rk
@@ -24,22 +24,6 @@ def train(digits, out, steps=6, latent="vq(codes=16, dim=2)", **options):
         step.backward(step.model(step.batch).total)
         step.update()
     return weights(model)
-
-
-def leaves(tree, name=""):
-    if isinstance(tree, dict | list | tuple):
-        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from leaves(value, f"{name}/{key}")
-    else:
-        yield name, tree
-
-
-def assert_same(one, other):
-    one, other = dict(leaves(one)), dict(leaves(other))
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        same = torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
-        assert same, name
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +79,7 @@ def test_each_form_is_resumed_from_the_other(digits, original, tmp_path, first):
     assert_same(saved, whole)
 
 
-def test_an_earlier_reprkit_says_that_it_is_too_old(original):
+def test_the_format_number_tells_sharded_states_from_gathered_ones(original):
     assert json.loads((newest(original / "sharded") / "state.json").read_text())["format"] == 2
     assert json.loads((newest(original / "gathered") / "state.json").read_text())["format"] == 1
 
@@ -111,7 +95,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_part_is_said_and_the_state_before_is_resumed(digits, run, damage):
+def test_a_damaged_part_is_a_warning_and_the_previous_state_is_resumed(digits, run, damage):
     change, message = DAMAGES[damage]
     path = newest(run) / "part-00000.safetensors"
     path.write_bytes(change(path.read_bytes()))
