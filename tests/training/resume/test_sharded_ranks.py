@@ -4,8 +4,8 @@ import itertools
 import json
 import multiprocessing
 import os
-import random
 import shutil
+import signal
 import time
 from types import SimpleNamespace
 
@@ -244,18 +244,23 @@ def test_a_due_save_is_done_once(tmp_path):
 # ------------------------------------------------------------------ kill -9
 
 
-def member(rank, folder, port, out, steps, strategy):
-    """One rank of a run whose writes are slow, so that it can be killed in the middle of one."""
-    write = part_files.write_part
+def member(rank, folder, port, out, steps, strategy, fatal):
+    """One rank of a run; if ``fatal`` names it, it is killed in a write: at ``(rank, write, point)``."""
+    write, count = part_files.write_part, itertools.count(1)
+    points = {number: point for who, number, point in fatal if who == rank}
 
-    def slow(path, chunks, buffer):
-        time.sleep(0.02 + 0.03 * rank)
+    def killed(path, chunks, buffer):
+        point = points.get(next(count))
+        if point == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
         part = write(path, chunks, buffer)
-        (out / f"wrote-{rank}").touch()
-        time.sleep(0.05)
+        if point == "half":
+            os.truncate(path, path.stat().st_size // 2)
+        if point is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
         return part
 
-    part_files.write_part = slow
+    part_files.write_part = killed
     with process_group(rank, 2, folder, port, 100):
         torch.manual_seed(0)
         options = {"saving": "sharded", "strategy": strategy, "save_every": 1e-9, "keep": 1, "resume": True}
@@ -264,12 +269,12 @@ def member(rank, folder, port, out, steps, strategy):
     os._exit(0)
 
 
-def start_pair(context, place, out, steps, strategy):
+def start_pair(context, place, out, steps, strategy, fatal=()):
     folder = place / f"meet-{time.monotonic_ns()}"
     folder.mkdir()
     port = free_port()
     pair = [
-        context.Process(target=member, args=(rank, str(folder), port, out, steps, strategy))
+        context.Process(target=member, args=(rank, str(folder), port, out, steps, strategy, fatal))
         for rank in range(2)
     ]
     for process in pair:
@@ -277,33 +282,35 @@ def start_pair(context, place, out, steps, strategy):
     return pair
 
 
+# Which ranks are killed, in which of their writes, and where in it.
+KILLS = [
+    [(0, 2, "half")],
+    [(1, 3, "before")],
+    [(0, 2, "after"), (1, 2, "half")],
+    [(1, 2, "half")],
+    [(0, 3, "before")],
+    [(1, 4, "after")],
+]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_kill_9_in_the_middle_of_a_write_loses_nothing_older(strategy, tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "accelerate", "sklearn.datasets"])
-    generator, out, steps = random.Random(9), tmp_path / "run", 250
-    out.mkdir()
-    positions, halves = [0], 0
-    for _ in range(6):
-        (out / "wrote-0").unlink(missing_ok=True)
-        pair = start_pair(context, tmp_path, out, steps, strategy)
-        end = time.monotonic() + 60
-        while time.monotonic() < end and not (out / "wrote-0").exists() and pair[0].is_alive():
-            time.sleep(0.001)
-        time.sleep(generator.random() * 0.4)
-        victim = generator.randrange(3)  # one of them, or both
-        for rank in {0: (0,), 1: (1,), 2: (0, 1)}[victim]:
-            pair[rank].kill()
+    out, steps, positions = tmp_path / "run", 60, [0]
+    for fatal in KILLS:
+        pair = start_pair(context, tmp_path, out, steps, strategy, fatal)
         for process in pair:
             process.join(60)
             assert process.exitcode not in (None, 0)
-        halves += len(list((out / "state").glob(".step-*.new")))
-        found = state.load_newest(out / "state")
-        positions.append(0 if found is None else found[0]["step"])
-    assert positions == sorted(positions), "no saved state was lost"
-    assert len(set(positions)) > 3
-    assert halves, "some were killed in the middle of a write"
+        first, *_ = fatal[0]
+        assert pair[first].exitcode == -signal.SIGKILL
+        if first == 0:
+            assert list((out / "state").glob(".step-*.new")), "rank 0 could not remove what it had begun"
+        positions.append(state.load_newest(out / "state")[0]["step"])
+    assert all(later > earlier for earlier, later in itertools.pairwise(positions)), positions
+    assert positions[-1] < steps
     pair = start_pair(context, tmp_path, out, steps, strategy)
     for process in pair:
         process.join(120)
