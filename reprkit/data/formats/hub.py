@@ -13,6 +13,7 @@ from torch import Tensor
 from reprkit.data.base import Dataset
 from reprkit.data.collation import collate, to_index
 from reprkit.data.corrupt_files import CorruptFiles
+from reprkit.data.formats.arrow_rows import rows_of
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.images import MEMORY
 from reprkit.data.formats.media_readers import Size
@@ -131,7 +132,8 @@ class Hub(Dataset):
             return self._columns.to_batch_dtype(self._decoded[position])
         number = int(self._rows[position])
         try:
-            return self._columns.example(self._table[number])
+            (row,) = rows_of(self._table.with_format("arrow")[number : number + 1])
+            return self._columns.example(row)
         except Exception as error:
             raise DataError(
                 f"row {number} of {self.name} was readable when the data set was constructed, and no longer is: {error}"

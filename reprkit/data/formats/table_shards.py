@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import compress
 from typing import Any
 
 import numpy as np
 
+from reprkit.data.formats.arrow_rows import rows_of
 from reprkit.data.loading.shards import Numbers, Shards, starts_of
 from reprkit.errors import DataError
 
+_ROWS = 64  # that are converted at a time
 _SAME_ROWS = ("ArrowExamplesIterable", "SelectColumnsIterable", "RebatchedArrowExamplesIterable")
 
 
@@ -28,14 +30,17 @@ class TableShards(Shards):
         self._table, self.sizes, self.starts = table, sizes, starts_of(sizes)
 
     def read(self, shard: int, numbers: Numbers) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows with these numbers."""
-        rows, place = iter(self._table.shard(num_shards=len(self.sizes), index=shard)), 0
-        for number in numbers.tolist():
-            row = next(islice(rows, number - place, None), None)
-            if row is None:
+        """Yield the rows with these numbers, ascending; lists of numbers as arrays, see ``rows_of``."""
+        table, place = self._table.shard(num_shards=len(self.sizes), index=shard), 0
+        for piece in table.with_format("arrow").iter(batch_size=_ROWS):
+            first, end = np.searchsorted(numbers, (place, place + len(piece)))
+            if first < end:
+                wanted = numbers[first:end] - place
+                rows = rows_of(piece.slice(wanted[0], wanted[-1] + 1 - wanted[0]))
+                yield from compress(rows, np.isin(np.arange(wanted[0], wanted[-1] + 1), wanted))
+            place += len(piece)
+            if end == len(numbers):
                 return
-            place = number + 1
-            yield row
 
 
 def find_shards(table: Any, columns: list[str]) -> TableShards | None:

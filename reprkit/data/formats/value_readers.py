@@ -81,9 +81,7 @@ class TokensReader(ValueReader):
 
     def validate(self, value: Any) -> Any:
         """Check that the value is a list of symbols of the vocabulary, at least one."""
-        valid = (
-            isinstance(value, list) and value and all(type(number) is int and number >= 0 for number in value)
-        )
+        valid = isinstance(value, list) and value and set(map(type, value)) == {int} and min(value) >= 0
         if not valid:
             raise DataError(f"is {type_name(value)}, not a list of integers from 0")
         if self.declared is not None and max(value) >= self.declared:
@@ -116,20 +114,27 @@ class NumbersReader(ValueReader):
         return Field(kind="vector", shape=(self.width,))
 
     def validate(self, value: Any) -> Any:
-        """Check that the value holds finite numbers, as many as the width."""
-        rows = value if self.steps and isinstance(value, list) and value else [value]
-        for row in rows:
-            if not isinstance(row, list) or not all(type(number) in (int, float) for number in row):
-                expected = "a list of lists of numbers" if self.steps else "a list of numbers"
-                raise DataError(f"is {type_name(value)}, not {expected}")
-            if len(row) != self.width:
-                raise DataError(
-                    f"has {len(row)} numbers{' per step' if self.steps else ''}, not {self.width}"
-                )
+        """Return the numbers as float32 (d,) or (t c), if they are finite and as many as the width; an array is copied."""
+        if isinstance(value, np.ndarray) and value.ndim == 1 + self.steps:
+            self._check_width(value.shape[-1])
+            numbers = value
+        else:
+            rows = value if self.steps and isinstance(value, list) and value else [value]
+            for row in rows:
+                if not isinstance(row, list) or not set(map(type, row)) <= {int, float}:
+                    expected = "a list of lists of numbers" if self.steps else "a list of numbers"
+                    raise DataError(f"is {type_name(value)}, not {expected}")
+                self._check_width(len(row))
+            numbers = np.asarray(value, dtype=np.float64)
         with np.errstate(over="ignore"):
-            if not np.isfinite(np.asarray(rows, dtype=np.float64).astype(np.float32)).all():
-                raise DataError("has values that are not finite in float32")
-        return value
+            numbers = numbers.astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise DataError("has values that are not finite in float32")
+        return numbers
+
+    def _check_width(self, width: int) -> None:
+        if width != self.width:
+            raise DataError(f"has {width} numbers{' per step' if self.steps else ''}, not {self.width}")
 
     def size(self, value: Any) -> int:
         """Return the number of steps."""
@@ -137,7 +142,7 @@ class NumbersReader(ValueReader):
 
     def __call__(self, value: Any) -> Tensor:
         """Convert the value to a tensor."""
-        return torch.tensor(value[: self.length] if self.steps else value, dtype=torch.float32)
+        return torch.from_numpy(np.asarray(value[: self.length] if self.steps else value, dtype=np.float32))
 
 
 class LabelReader(ValueReader):
