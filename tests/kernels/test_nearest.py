@@ -33,9 +33,8 @@ def test_nearest_equals_the_full_distance_table(m, d, k, threads, monkeypatch):
     x, codes = torch.randn(m, d, generator=generator), torch.randn(k, d, generator=generator)
     table = distances(x, codes)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    for fast in (True, False):
-        if not fast:
-            monkeypatch.setattr(search, "_use_onednn", lambda x: False)
+    for intel in (False, True):  # with oneDNN, where the processor has AVX-512, and without
+        monkeypatch.setattr(search, "_is_intel", lambda intel=intel: intel)
         found = nearest(x, codes)
         chosen = table.gather(1, found.unsqueeze(1)).squeeze(1)
         torch.testing.assert_close(chosen, table.amin(1), rtol=1e-5, atol=1e-5)
