@@ -15,7 +15,6 @@ from torch import Tensor
 # Scores stored at a time: on a CPU what fits into the cache (4 MB a thread, at most 8), elsewhere 64 MB.
 BLOCK_CPU, BLOCK_CPUS, BLOCK_DEVICE = 2**20, 2**21, 2**24
 ROWS_CPU, COLUMNS_CPU = 1024, 8192  # maximal rows (per thread) and columns of a block
-GROUP = 64  # codes whose maximum is computed at once
 
 
 class _Chunk(NamedTuple):
@@ -24,7 +23,6 @@ class _Chunk(NamedTuple):
     weight: Tensor
     bias: Tensor
     packed: tuple[Tensor, Tensor] | None  # weight and bias in oneDNN's layout
-    first: Tensor | None  # index of each row's first group; None: no groups
 
 
 @torch.no_grad()
@@ -36,11 +34,11 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
     ordered either way.
     """
     if torch.compiler.is_exporting():  # the graph must allow any number of vectors: all scores at once
-        (chunk,) = _make_chunks(codes.to(x.dtype), len(codes), 0, fast=False)
-        return torch.addmm(chunk.bias, x, chunk.weight.T).argmax(1).clamp(max=len(codes) - 1)
+        (chunk,) = _make_chunks(codes.to(x.dtype), len(codes), fast=False)
+        return torch.addmm(chunk.bias, x, chunk.weight.T).argmax(1)
     rows, width = _block_shape(len(codes), x.device)
     fast = len(x) >= rows and _use_onednn(x)
-    chunks = _make_chunks(codes.to(x.dtype), width, rows, fast)
+    chunks = _make_chunks(codes.to(x.dtype), width, fast)
     if fast:
         # glibc returns freed blocks to the system, and pays for new pages each time, until it has freed a larger one.
         x.new_empty(7 * 2**20)
@@ -56,7 +54,11 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
                 buffer = x.new_empty(len(block) * len(chunks[0].weight)) if buffer is None else buffer
                 scores = buffer[: len(block) * len(chunk.weight)].view(len(block), -1)
                 torch.addmm(chunk.bias, block, chunk.weight.T, out=scores)
-            value, index = _row_maximum(scores, chunk.first)
+            index = _row_argmax(scores)
+            if len(chunks) == 1:
+                out.copy_(index)
+                break
+            value = scores.gather(1, index.unsqueeze(1)).squeeze(1)
             if highest is None:
                 highest = value
                 out.copy_(index)
@@ -64,7 +66,7 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
                 torch.where(value > highest, index + begin, out, out=out)
                 highest = torch.maximum(highest, value)
             begin += len(chunk.weight)
-    return indices.clamp_(max=len(codes) - 1)  # a non-finite vector may have matched a padding column
+    return indices
 
 
 def _block_shape(codes: int, device: torch.device) -> tuple[int, int]:
@@ -75,36 +77,28 @@ def _block_shape(codes: int, device: torch.device) -> tuple[int, int]:
     return min(min(BLOCK_CPU * threads, BLOCK_CPUS) // width, ROWS_CPU * threads), width
 
 
-def _make_chunks(codes: Tensor, width: int, rows: int, fast: bool) -> list[_Chunk]:
-    """Split the codes into chunks of ``width`` columns, padded to whole groups where groups are used."""
+def _make_chunks(codes: Tensor, width: int, fast: bool) -> list[_Chunk]:
+    """Split the codes into chunks of ``width`` columns."""
     mean = codes.mean(0)
     weight = codes - mean
     bias = (weight * (mean + weight / 2)).sum(-1).neg_()
-    grouped = codes.device.type == "cpu" and len(codes) >= 4 * GROUP
-    spare = -len(codes) % GROUP if grouped else 0
-    if spare:
-        weight, bias = F.pad(weight, (0, 0, 0, spare)), F.pad(bias, (0, spare), value=-torch.inf)
-    chunks = []
-    width += -width % GROUP if grouped else 0
-    for part, shift in zip(weight.split(width), bias.split(width), strict=True):
-        first = torch.arange(rows) * (len(part) // GROUP) if grouped else None
-        chunks.append(_Chunk(part, shift, (part.to_mkldnn(), shift.to_mkldnn()) if fast else None, first))
-    return chunks
+    return [
+        _Chunk(part, shift, (part.to_mkldnn(), shift.to_mkldnn()) if fast else None)
+        for part, shift in zip(weight.split(width), bias.split(width), strict=True)
+    ]
 
 
-def _row_maximum(scores: Tensor, first: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return each row's maximum and its first index.
-
-    On a CPU ``max`` with an index is a scalar loop and ``amax`` a vectorized one: so the groups' maxima come first,
-    then the index within the best group.
-    """
-    if first is None:
-        highest, index = scores.max(1)
-        return highest, index
-    split = scores.view(-1, GROUP)
-    highest, group = split.amax(1).view(len(scores), -1).max(1)
-    _, index = split.index_select(0, first[: len(scores)] + group).max(1)
-    return highest, index.add_(group, alpha=GROUP)
+def _row_argmax(scores: Tensor) -> Tensor:
+    """Return the first index of each row's maximum."""
+    # NumPy's is vectorized, in one thread.  torch's is a scalar loop on a CPU, which takes three times as long.
+    vectorized = (
+        not torch.compiler.is_compiling()
+        and type(scores) is Tensor
+        and scores.device.type == "cpu"
+        and scores.dtype in (torch.float32, torch.float64)
+        and torch.get_num_threads() <= 3
+    )
+    return torch.from_numpy(scores.numpy().argmax(1)) if vectorized else scores.max(1).indices
 
 
 def _use_onednn(x: Tensor) -> bool:

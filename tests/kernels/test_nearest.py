@@ -14,7 +14,7 @@ from reprkit.kernels.straight_through import Commitment
 # ---------------------------------------------------------------------- search
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize(
     ("m", "d", "k"),
     [
@@ -43,8 +43,10 @@ def test_nearest_equals_the_full_distance_table(m, d, k, threads, monkeypatch):
         assert torch.equal(nearest(torch.stack([x, x], 1)[:, 1], codes), found)
 
 
+@pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("k", [4, 300, 1024, 6000])
-def test_ties_go_to_the_lowest_index(k):
+def test_ties_go_to_the_lowest_index(k, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     codes = torch.randn(k, 16).round()
     x = codes[torch.randint(k, (600,))]
     twice = torch.cat([codes, codes])
