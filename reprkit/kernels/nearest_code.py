@@ -20,8 +20,7 @@ ROWS_CPU, COLUMNS_CPU = 1024, 8192  # maximal rows (per thread) and columns of a
 class _Chunk(NamedTuple):
     """A chunk of the codes, prepared for the scores x·weight + bias."""
 
-    weight: Tensor
-    bias: Tensor
+    weight: Tensor  # (k d+1), the bias as the last column
     packed: tuple[Tensor, Tensor] | None  # weight and bias in oneDNN's layout
 
 
@@ -35,7 +34,7 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
     """
     if torch.compiler.is_exporting():  # the graph must allow any number of vectors: all scores at once
         (chunk,) = _make_chunks(codes.to(x.dtype), len(codes), fast=False)
-        return torch.addmm(chunk.bias, x, chunk.weight.T).argmax(1)
+        return (_with_one(x) @ chunk.weight.T).argmax(1)
     rows, width = _block_shape(len(codes), x.device)
     fast = len(x) >= rows and _use_onednn(x)
     chunks = _make_chunks(codes.to(x.dtype), width, fast)
@@ -45,15 +44,16 @@ def nearest(x: Float[Tensor, "m d"], codes: Float[Tensor, "k d"]) -> Int[Tensor,
     buffer: Tensor | None = None
     indices = torch.empty(len(x), dtype=torch.int64, device=x.device)
     for block, out in zip(x.split(rows), indices.split(rows), strict=True):
-        highest, begin = None, 0
+        highest, begin, extended = None, 0, None
         for chunk in chunks:
-            # oneDNN compiles a kernel for each shape, so a block of another size uses addmm.
+            # oneDNN compiles a kernel for each shape, so a block of another size uses mm.
             if chunk.packed and len(block) == rows:
                 scores = F.linear(block.to_mkldnn(), *chunk.packed).to_dense()
             else:
                 buffer = x.new_empty(len(block) * len(chunks[0].weight)) if buffer is None else buffer
                 scores = buffer[: len(block) * len(chunk.weight)].view(len(block), -1)
-                torch.addmm(chunk.bias, block, chunk.weight.T, out=scores)
+                extended = _with_one(block) if extended is None else extended
+                torch.mm(extended, chunk.weight.T, out=scores)
             index = _row_argmax(scores)
             if len(chunks) == 1:
                 out.copy_(index)
@@ -81,11 +81,17 @@ def _make_chunks(codes: Tensor, width: int, fast: bool) -> list[_Chunk]:
     """Split the codes into chunks of ``width`` columns."""
     mean = codes.mean(0)
     weight = codes - mean
-    bias = (weight * (mean + weight / 2)).sum(-1).neg_()
-    return [
-        _Chunk(part, shift, (part.to_mkldnn(), shift.to_mkldnn()) if fast else None)
-        for part, shift in zip(weight.split(width), bias.split(width), strict=True)
-    ]
+    bias = (weight * (mean + weight / 2)).sum(-1, keepdim=True).neg_()
+    chunks = []
+    for part, shift in zip(weight.split(width), bias.split(width), strict=True):
+        packed = (part.to_mkldnn(), shift.squeeze(1).to_mkldnn()) if fast else None
+        chunks.append(_Chunk(torch.cat([part, shift], 1), packed))
+    return chunks
+
+
+def _with_one(x: Tensor) -> Tensor:
+    """Return the vectors with a last column of ones: addmm would copy the bias into every row of the scores."""
+    return F.pad(x, (0, 1), value=1.0)
 
 
 def _row_argmax(scores: Tensor) -> Tensor:
