@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from reprkit.errors import TrainingError
 from reprkit.models.model import Model
 from reprkit.training.coupled_step import couples_examples
@@ -69,6 +71,11 @@ def check_strategy(model: Model, options: Options, ranks: int) -> None:
     strategy = strategy_from(options.strategy)
     if not strategy.sharded:
         return
+    if ranks == 1:
+        warnings.warn(
+            f"strategy={options.strategy!r} shards nothing with one process: start several with torchrun --nproc-per-node=N",
+            stacklevel=2,
+        )
     rows = sparse_weights(model)
     if rows:
         raise TrainingError(

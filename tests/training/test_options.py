@@ -144,3 +144,11 @@ def test_recorded_options_are_plain_json():
         "schedule": "abs", "warmup": 0, "clip": None, "accumulate": 1, "precision": "fp32", "ema": 0.5, "buckets": False,
     }  # fmt: skip
     assert "optimizers" not in Options(steps=3).to_json()
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "hsdp(shards=2)", "tp(shards=2)"])
+def test_a_strategy_that_shards_nothing_is_said(strategy):
+    data = rk.dataset("digits")
+    model = rk.build(data=data, encoder="mlp", latent="continuous(dim=2)", decoder="mlp")
+    with pytest.warns(UserWarning, match="shards nothing with one process: start several with torchrun"):
+        next(iter(rk.loop(model, data, steps=1, strategy=strategy, device="cpu", progress=False)))
