@@ -20,6 +20,11 @@ def read(folder, name):
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def in_digits(value):
+    """Three digits, and all of those before the point: 0.123, 12.3, 1,230."""
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def vq_rows(record):
     for case in record["cases"]:
         times, size = case["times"], f"N {case['n']:,}, D {case['d']}, K {case['k']:,}"
@@ -197,9 +202,9 @@ def main():
     rows = [row for name, make in makers.items() if records[name] for row in make(records[name])]
     rows += plugin_rows([records[name] for name in ("plugins", "plugins_500") if records[name]])
     for what, peer, theirs, ours, aim in rows:
-        known = "too large for the memory" if theirs is None else f"{theirs:,.3g}"
+        known = "too large for the memory" if theirs is None else in_digits(theirs)
         ratio = "" if theirs is None else f"**{theirs / ours:.2f} ×**"
-        print(f"| {what} | {peer} | {known} | {ours:,.3g} | {ratio} | {'' if aim is None else f'{aim} ×'} |")
+        print(f"| {what} | {peer} | {known} | {in_digits(ours)} | {ratio} | {'' if aim is None else f'{aim} ×'} |")
     if missing:
         print(f"\nnot run: {', '.join(missing)}")
     curves = growth(records)
