@@ -290,7 +290,7 @@ def test_correct_encoders_pass_every_check(name, data):
     [
         ("TiesAtFirstOnly", "ties survive a checkpoint", "after loading: nothing"),
         ("CountsForwards", "repeated evaluation is equal", "is there state in other objects"),
-        ("CreatesTensorsOnTheCPU", "follows the model to a gpu", "cuda:0, cpu"),
+        ("CreatesTensorsOnTheCPU", "follows the model to a gpu", "cuda:0"),
     ],
 )
 def test_a_check_of_all_kinds_catches_an_encoder(name, check, reason):
