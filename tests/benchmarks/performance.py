@@ -204,7 +204,9 @@ def main():
     for what, peer, theirs, ours, aim in rows:
         known = "too large for the memory" if theirs is None else in_digits(theirs)
         ratio = "" if theirs is None else f"**{theirs / ours:.2f} ×**"
-        print(f"| {what} | {peer} | {known} | {in_digits(ours)} | {ratio} | {'' if aim is None else f'{aim} ×'} |")
+        print(
+            f"| {what} | {peer} | {known} | {in_digits(ours)} | {ratio} | {'' if aim is None else f'{aim} ×'} |"
+        )
     if missing:
         print(f"\nnot run: {', '.join(missing)}")
     curves = growth(records)

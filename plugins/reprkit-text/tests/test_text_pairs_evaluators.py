@@ -94,5 +94,5 @@ def test_texts_end_at_the_end_symbol(scenes):
 
 
 def test_what_writes_no_text_is_refused(pair, scenes):
-    with pytest.raises(BuildError):
+    with pytest.raises(BuildError, match="this model has no decoder"):
         rk.evaluate(pair, scenes, "exact-text")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprkit.data.formats.columns import HEAD, Columns
 from reprkit.data.formats.media_readers import Size
-from reprkit.data.formats.table_shards import check_files, find_shards
+from reprkit.data.formats.table_shards import check_files, table_shards
 from reprkit.data.formats.tables import choose_part, open_tables, short_name, without_decoding
 from reprkit.data.loading.shards import Shards
 from reprkit.data.signature import Column
@@ -74,7 +74,7 @@ class HubStream(Stream):
                 "  make its column a ClassLabel in the files, leave the field out with columns=, or read the data with hub(...)"
             )
         self._table = table.select_columns(self._columns.columns)
-        self._shards = find_shards(table, self._columns.columns)
+        self._shards = table_shards(table, self._columns.columns)
         self.buffer, self.readers, self.max_corrupt = buffer, readers, max_corrupt
         self.signature, self.facts = self._columns.signature(), self._columns.facts()
 

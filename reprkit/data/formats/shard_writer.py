@@ -31,17 +31,21 @@ def write_shards(data: Dataset, folder: str | os.PathLike[str], *, records: int 
 
     Args:
         data: a data set or a stream.
-        folder: a new or empty folder.
+        folder: a new folder, or one without tar files and without a signature.
         records: number of records of a file, from 1; a file of 100 MB to 1 GB is usual.
 
     Raises:
-        DataError: ``records`` below 1, or a folder that holds shards.
+        DataError: ``records`` below 1, or a folder that holds tar files or the signature of others.
     """
     if records < 1:
         raise DataError(f"records is a number from 1, not {records}")
     target = Path(folder).expanduser()
-    if target.exists() and (not target.is_dir() or any(target.glob("*.tar"))):
-        raise DataError(f"{str(target)!r} is a file or holds tar files: choose a new folder for the shards")
+    if target.exists() and (
+        not target.is_dir() or any(target.glob("*.tar")) or (target / SIGNATURE).exists()
+    ):
+        raise DataError(
+            f"{str(target)!r} is a file, or holds tar files or {SIGNATURE}: choose a new folder for the shards"
+        )
     target.mkdir(parents=True, exist_ok=True)
     written, examples, count = list[Path](), iter(data), 0
     while part := list(islice(examples, records)):

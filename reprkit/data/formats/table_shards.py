@@ -43,7 +43,7 @@ class TableShards(Shards):
                 return
 
 
-def find_shards(table: Any, columns: list[str]) -> TableShards | None:
+def table_shards(table: Any, columns: list[str]) -> TableShards | None:
     """Return the shards of a streamed table; None where their numbers of rows are not known without reading them.
 
     They are known for Parquet files, which state them (a shard is a row group), and for tables in memory or on disk as Arrow.
