@@ -46,7 +46,7 @@ def _numbers(chunk: Any, row: int, depth: int) -> Any:
     lists = scalar.values
     if lists is None or lists.null_count:
         return scalar.as_py()
-    shape = (-1,)
+    shape: tuple[int, ...] = (-1,)
     if depth == 2:
         lengths = set(lists.value_lengths().to_pylist())
         if len(lengths) != 1 or lengths == {0}:
