@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _NOT_OF_THE_NETWORK = (
     "transformers_version", "architectures", "dtype", "_name_or_path", "torch_dtype", "model_type", "id2label", "label2id",
 )  # fmt: skip
+_ACTIVATIONS = {"hidden_act", "activation_function", "dense_act_fn"}
 
 
 def resolve_config(
@@ -78,6 +79,8 @@ def _build_config(cls: type[PreTrainedConfig], settings: Mapping[str, Any]) -> A
             raise PartArgumentError(
                 f"{cls.__name__} has no setting {name!r}.{nearest(name, known)}\n  config= takes transformers' own names"
             )
+    for name in _ACTIVATIONS & settings.keys():
+        _check_activation(cls, name, settings[name])
     try:
         return cls(**settings)
     except Exception as error:  # transformers checks types with its own exception classes
@@ -107,3 +110,14 @@ def _read_config(folder: Path, cls: type[PreTrainedConfig]) -> dict[str, Any]:
 def _known_settings(cls: type[PreTrainedConfig]) -> set[str]:
     """Return the names of its settings; T5 lists ``decoder_start_token_id`` nowhere else."""
     return {*cls().to_dict(), *getattr(cls, "attribute_map", {}), "decoder_start_token_id"}
+
+
+def _check_activation(cls: type[PreTrainedConfig], name: str, value: Any) -> None:
+    """Check a setting that names an activation function, which transformers reads only when it builds the network."""
+    from transformers.activations import ACT2FN
+
+    if value not in ACT2FN:
+        raise PartArgumentError(
+            f"{cls.__name__} rejects these settings: {name}={value!r} is no activation of transformers."
+            f"{nearest(str(value), ACT2FN)}\n  known: {', '.join(ACT2FN)}"
+        )
