@@ -209,14 +209,15 @@ def test_base_exception_of_a_data_set_names_its_example(workers):
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_data_set_that_exits_in_a_worker_is_an_error(error, monkeypatch):
-    monkeypatch.setattr(Panicking, "error", error)
+def test_data_set_that_exits_in_a_worker_is_an_error(error):
+    data = Panicking()
+    data.error = error
     with pytest.raises(
         DataError, match=f"the batch of step . of panicking cannot be loaded: {error.__name__}: rust"
     ):
-        list(loader(Panicking(), Order(8, 4), 0, 1, stop=2))
+        list(loader(data, Order(8, 4), 0, 1, stop=2))
     with pytest.raises(error):  # in this process it may be the user's
-        list(loader(Panicking(), Order(8, 4), 0, 0, stop=2))
+        list(loader(data, Order(8, 4), 0, 0, stop=2))
 
 
 def test_workers_end_with_the_iteration():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -119,7 +120,8 @@ def test_valid_values_are_unchanged(hint, value):
 
 @pytest.mark.parametrize("hint", [int, float], ids=str)
 def test_integers_too_long_to_print_are_rejected(hint):
-    assert error_message(hint, 10**5000).startswith("part p: x=a int must be ")
+    message = error_message(hint, 10**5000)
+    assert re.match("part p: x=(a int|<int instance .*>) must be an? (integer|number)", message)
 
 
 def test_lists_become_tuples_also_when_nested():
