@@ -14,18 +14,17 @@ from reprkit.utils import collectives
 
 
 def average_losses(pieces: Sequence[Losses]) -> Losses:
-    """Average the losses over the micro-batches of a step."""
+    """Average the losses over the micro-batches or turns of a step; each name over those that have it, as turns have their own."""
     if len(pieces) == 1:
         return pieces[0]
-    stacked = {
-        kind: {
-            name: torch.stack([getattr(piece, kind)[name].float() for piece in pieces]).mean(0)
-            for name in getattr(pieces[0], kind)
-            if all(name in getattr(piece, kind) for piece in pieces)
-        }
-        for kind in ("terms", "metrics")
-    }
-    return Losses(total=torch.stack([piece.total.detach() for piece in pieces]).mean(0), **stacked)
+    averaged: dict[str, dict[str, Tensor]] = {}
+    for kind in ("terms", "metrics"):
+        found: dict[str, list[Tensor]] = {}
+        for piece in pieces:
+            for name, value in getattr(piece, kind).items():
+                found.setdefault(name, []).append(value.float())
+        averaged[kind] = {name: torch.stack(values).mean(0) for name, values in found.items()}
+    return Losses(total=torch.stack([piece.total.detach() for piece in pieces]).mean(0), **averaged)
 
 
 def metrics_line(

