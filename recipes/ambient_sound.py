@@ -104,9 +104,8 @@ def main(
     table = {name: {"sounds": hearing.recall(values, baselines)} for name, values in counted.items()}
     table["chance"] = {"sounds": hearing.chance([len(test) for _, test in parts])}
     columns = {f"sounds.recall_at_{k}": f"R@{k}" for k in (1, 5, 10)}
-    columns |= {
-        f"sounds.over_{name}{end}": f"R@5 over {name}{end}" for name in baselines for end in ("", "_error")
-    }
+    columns |= {f"sounds.over_{name}": f"R@5 over {name}" for name in baselines}
+    columns |= {f"sounds.over_{name}_error": f"± over {name}" for name in baselines}
     sections = [Section("Units", [units]), Section("Heard in pictures", heard_first)]
     page = rk.report(out, table, title="What pictures sound like", columns=columns, sections=sections)
     if rank() == 0:

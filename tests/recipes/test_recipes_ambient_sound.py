@@ -29,7 +29,7 @@ def run(folder, *flags, expect=0):
         *map(str, flags),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "REPRKIT_CACHE": str(folder / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=1500)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=280)
     assert done.returncode == expect, done.stderr[-3000:]
     return json.loads((folder / "run/results.json").read_text()) if not expect else done.stderr
 
