@@ -17,9 +17,11 @@ from unittest import SkipTest
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import reprkit as rk
+from reprkit.data import sound
 from reprkit.runs.results import Results
 from reprkit.testing.fake_device import FakeGPU, explained
 from reprkit.training import entry
@@ -33,6 +35,7 @@ PHOTOS = "photos(size=64, crops=2, side=256)"
 SPEECH = "parallel-speech(voices=('rms', 'slt'), frames=64)"
 # Other arguments than the recipe's own: data that needs no download, and fewer examples.
 ARGUMENTS = {
+    "ambient_sound": {"data": "sounding(root='album', size=16)"},
     "codec_networks": {"data": PHOTOS},
     "compress": {"data": PHOTOS},
     "compress_speech": {"preset": "waves", "critic_from": 0},
@@ -57,6 +60,7 @@ PRESETS = {
 # How many loops are run, where models differ in more than their sizes.  The second of multi-target computes gradients in its
 # forward, which needs a device.
 LOOPS = {
+    "ambient_sound": 2,
     "conv_autoencoder": 3,
     "denoising": 2,
     "hinton_2006": 7,
@@ -164,13 +168,17 @@ def run(main, folder: Path, monkeypatch, count: int = 1, **arguments) -> None:
 
 
 def provide_data(folder: Path, monkeypatch) -> None:
-    """Data that is found nowhere: what a synthesizer would say, and a series."""
+    """Data that is found nowhere: what a synthesizer would say, a series, and pictures with sounds."""
     (folder / "series.txt").write_text("\n".join(f"{math.sin(0.3 * t):.4f}" for t in range(400)))
     if find_spec("reprkit_audio"):
         from reprkit_audio.data import parallel_speech
 
         monkeypatch.setenv("REPRKIT_CACHE", str(folder / "cache"))  # what is synthesized is stored there
         monkeypatch.setattr(parallel_speech, "synthesize", buzz)
+        (folder / "album").mkdir()
+        for number in range(20):
+            Image.new("RGB", (16, 16), (12 * number, 0, 0)).save(folder / "album" / f"{number}.png")
+            sound.write(folder / "album" / f"{number}.wav", buzz("v" * number, "a b")[0])
 
 
 @pytest.mark.parametrize(
@@ -183,7 +191,7 @@ def provide_data(folder: Path, monkeypatch) -> None:
 def test_a_recipe_trains_on_a_gpu(case, tmp_path, monkeypatch):
     name = case.partition(" ")[0]
     arguments = ARGUMENTS.get(name, {}) | PRESETS.get(case, {})
-    if arguments.get("data") == SPEECH or name == "next_value":
+    if arguments.get("data") == SPEECH or name in ("ambient_sound", "next_value"):
         provide_data(tmp_path, monkeypatch)
     main = load(name).main
     if case not in SKIPPED:

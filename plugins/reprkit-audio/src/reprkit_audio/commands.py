@@ -9,12 +9,14 @@ from typing import Annotated, TextIO
 
 import typer
 
+from reprkit import ReprkitError
+
 voice = typer.Typer(add_completion=False, no_args_is_help=True)
 
 
 @voice.callback()
 def _describe() -> None:
-    """Convert voices, and fetch speech recordings that no Python package contains."""
+    """Convert voices, and fetch recordings that no Python package contains."""
 
 
 @voice.command()
@@ -111,7 +113,7 @@ def fetch(
         str,
         typer.Argument(
             help="asterisk (11 MB a language), fillets (110 MB), tuxpaint (161 MB), hedgewars (145 MB), prompts (21 MB); "
-            "voices: all of them."
+            "voices: all of them; sounding (195 MB): pictures with sounds."
         ),
     ],
     language: Annotated[
@@ -124,14 +126,21 @@ def fetch(
         ),
     ] = None,
 ) -> None:
-    """Fetch speech into the cache, without root rights.
+    """Fetch speech, or pictures with sounds, into the cache, without root rights.
 
     Asterisk: the same sentences in en, es, fr, it and ru.  Fillets: dialogues in cs and nl.  Tuxpaint: single words in nine
-    languages.  Hedgewars: exclamations by 14 voices.  Prompts: telephone prompts in es, fr and it.  Downloaded with apt-get,
-    unpacked next to the cache, with their licenses.  The cache is $REPRKIT_CACHE, or the platform's folder for caches.
+    languages.  Hedgewars: exclamations by 14 voices.  Prompts: telephone prompts in es, fr and it.  Sounding: pictures of things
+    and their noises, in no language.  Downloaded with apt-get, unpacked next to the cache, with their licenses.  The cache is
+    $REPRKIT_CACHE, or the platform's folder for caches.
     """
-    from reprkit_audio.fetching import SOURCES, fetch, fetch_voices
+    from reprkit_audio.fetching import SOURCES, fetch, fetch_pairs, fetch_voices
 
+    if what == "sounding":
+        if language:
+            raise ReprkitError(f"sounding has no languages: leave --language {language[0]} out")
+        target, count = fetch_pairs(debs)
+        print(f"{target}: {count} pictures with sounds\n  use them: sounding")
+        return
     if what == "voices":
         for corpus, each, folder, clips in fetch_voices(language or None, debs):
             print(f"{folder}: {clips} recordings ({corpus}, {each})")

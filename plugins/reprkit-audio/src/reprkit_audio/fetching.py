@@ -1,4 +1,4 @@
-"""Speech from Debian's packages: fetched with apt-get, unpacked without root rights, decoded, and stored in the cache."""
+"""Speech, and pictures with sounds, from Debian's packages: fetched with apt-get, unpacked without root, decoded, and cached."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from reprkit_audio.gathering import (
     gather_prompts,
     gather_stamps,
 )
+from reprkit_audio.gathering_pairs import PACKAGES, gather_pairs, pairs_folder
 
 # Language -> the folder of its voice, and the voice's name.  Allison reads English and Spanish.
 ASTERISK = {
@@ -125,6 +126,43 @@ def fetch_voices(
         own = [language for language in source.languages if language in wanted]
         for language, (folder, clips) in fetch(corpus, own, debs).items():
             yield corpus, language, folder, clips
+
+
+def fetch_pairs(debs: Path | None = None) -> tuple[Path, int]:
+    """Fetch the pairs of data set ``sounding`` into the cache; an older copy is replaced when the new one is complete.
+
+    Args:
+        debs: a folder of package files that were fetched elsewhere; then nothing is downloaded.
+
+    Returns:
+        The folder, and the number of pairs in it.
+
+    Raises:
+        ReprkitError: no apt-get or dpkg-deb, no such package, no network, no disk space, or packages without pairs.
+    """
+    target = pairs_folder()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as folder:
+            work = Path(folder)
+            fresh = work / "fresh"
+            fresh.mkdir()
+            for package in PACKAGES:
+                _run(package, work, "dpkg-deb", "-x", str(_find_package(package, work, debs)), "unpacked")
+                shutil.copy(
+                    work / "unpacked/usr/share/doc" / package / "copyright", fresh / f"copyright-{package}"
+                )
+            pairs = gather_pairs(work / "unpacked", fresh)
+            if not pairs:
+                raise ReprkitError(
+                    f"{' and '.join(PACKAGES)} hold no pairs in the expected folders: are they a newer version?"
+                )
+            if target.exists():
+                target.rename(work / "old")
+            fresh.rename(target)
+    except OSError as error:
+        raise ReprkitError(f"cannot write {target}: {error}") from error
+    return target, pairs
 
 
 def _fetch_language(

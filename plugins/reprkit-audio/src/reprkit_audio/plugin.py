@@ -9,7 +9,7 @@ reprkit_api = 1  # version of the plugin interface
 
 @hookimpl
 def reprkit_datasets() -> Iterator[Spec]:
-    """Data sets of speech: your own folder, Debian's packages, and speech synthesizers."""
+    """Data sets of speech and sound: your own folder, Debian's packages, and speech synthesizers."""
     yield Spec(
         "speech",
         "reprkit_audio.data.speech:Speech",
@@ -64,6 +64,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         "waves",
         "reprkit_audio.data.waves:Waves",
         "Windows of speech as log-mel frames and as samples, for vocoders",
+        ("soundfile",),
+    )
+    yield Spec(
+        "sounding",
+        "reprkit_audio.data.sounding:Sounding",
+        "Pictures with sounds: files of equal names in a folder, or 354 things and their noises",
         ("soundfile",),
     )
 
