@@ -11,6 +11,8 @@ from reprkit_text.decoders.words import WordsDecoder
 from reprkit_text.encoders.words import WordsEncoder
 from reprkit_text.evaluators.analogies import Analogies
 from reprkit_text.evaluators.word_similarity import WordSimilarity
+from reprkit_text.negative_sampling import SparseSampledLoss, sampled_loss
+from reprkit_text.table_rows import LookUp, distinct_rows
 from reprkit_text.vocabulary import vocabulary
 from reprkit_text.word_tests import find_file, read_analogies, read_pairs
 
@@ -141,6 +143,54 @@ def test_the_loss_of_negative_sampling_equals_a_loop():
                 negative = log_s(-(noise[b] @ code[b, i])).mean()
                 expected[b, i] -= chance * (log_s(code[b, i] @ words[b, j]) + 3 * negative)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("examples", "group"), [(6, 1), (7, 3), (2, 4), (8, 4)])
+@pytest.mark.parametrize("neighbors", [False, True])
+def test_gradients_in_closed_form_are_those_of_autograd(examples, group, neighbors):
+    torch.manual_seed(0)
+    doubles = {"dtype": torch.float64}
+    vectors = torch.randn(examples, 5, 4, **doubles, requires_grad=True)
+    table = torch.randn(30, 4, **doubles, requires_grad=True)
+    words, noise = torch.randint(30, (examples, 5)), torch.randint(30, (-(-examples // group), 3))
+    pairs = torch.rand((examples, 5, 5) if neighbors else (examples, 5), **doubles)
+    share = torch.rand(examples, 5, **doubles)
+    given = (vectors, table, words, noise, pairs)
+    expected = sampled_loss(*given, negatives=5.0, group=group)
+    found = SparseSampledLoss.apply(*given, 5.0, group)
+    torch.testing.assert_close(found, expected)
+    of_vectors, of_table = torch.autograd.grad((found * share).sum(), (vectors, table))
+    assert of_table.is_coalesced()
+    theirs = torch.autograd.grad((expected * share).sum(), (vectors, table))
+    torch.testing.assert_close((of_vectors, of_table.to_dense()), theirs)
+
+
+@pytest.mark.parametrize("size", [40, 10**6])
+def test_rows_that_are_looked_up_have_one_gradient_each(size):
+    index = torch.randint(40, (3, 50))
+    rows, inverse = distinct_rows(index.flatten(), size)
+    assert torch.equal(rows, index.unique())
+    assert torch.equal(rows[inverse], index.flatten())
+    table = torch.randn(size, 2, requires_grad=True)
+    weight = torch.randn(3, 50, 2)
+    found = LookUp.apply(table, index)
+    assert torch.equal(found, table[index])
+    gradient = torch.autograd.grad((found * weight).sum(), table)[0]
+    assert gradient.is_coalesced()
+    torch.testing.assert_close(
+        gradient.to_dense()[:40], torch.zeros(40, 2).index_put((index,), weight, accumulate=True)
+    )
+
+
+def test_groups_share_their_noise():
+    decoder = WordsDecoder(4, shared=5, group=3, data=TOKENS)
+    like = torch.zeros(7, 6, 4)
+    torch.manual_seed(0)
+    noise = decoder.draw_noise(like)
+    assert noise.shape == (3, 5)
+    torch.manual_seed(0)
+    decoder.group = 1
+    assert torch.equal(decoder.draw_noise(like)[::3], noise)
 
 
 def test_nats_in_evaluation_are_those_of_a_distribution():
