@@ -69,7 +69,7 @@ def main(
     seed: int = 0,
     out: str = "runs/word2vec",
     resume: bool = False,
-    launch: rk.Launch = rk.Launch(schedule="linear", optimizer="adagrad", buckets=True),
+    launch: rk.Launch = rk.Launch(schedule="linear", optimizer="row-adagrad", buckets=True),
 ) -> None:
     text = {"path": data or str(descriptions()), "tokenizer": f"words(min_count={min_count})"}
     corpus = rk.dataset("words", **text, subsample=subsample, draws=passes, seed=seed)
@@ -79,7 +79,7 @@ def main(
         data=train,
         encoder=f"words(dim={dim}, window={window if cbow else None}, sparse=True)",
         latent=latent.replace("{dim}", str(dim)),
-        decoder=f"words(dim=None, neighbors={None if cbow else window}, negatives={negatives}, sparse=True)",
+        decoder=f"words(dim=None, neighbors={None if cbow else window}, negatives={negatives}, shared=32, group=4, sparse=True)",
         objective="reconstruction",
         freeze=() if train_maps else ("adapters",),
         seed=seed,

@@ -19,6 +19,7 @@ from reprkit_text.word_tests import find_file, read_analogies, read_pairs
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import DatasetConformance, DecoderConformance, EncoderConformance
+from reprkit.testing.pool import together
 from reprkit.testing.sample_data import IMAGES, TOKENS
 
 LINES = (
@@ -42,6 +43,10 @@ class TestEncoderOfContexts(EncoderConformance):
 
 class TestDecoder(DecoderConformance):
     part, data = "reprkit-text/words(dim=8)", TOKENS
+
+
+class TestDecoderOfSparseGroups(DecoderConformance):
+    part, data = "reprkit-text/words(dim=8, sparse=True, group=2)", TOKENS
 
 
 class TestDecoderOfNeighbors(DecoderConformance):
@@ -249,6 +254,48 @@ def test_without_a_width_the_decoder_reads_the_code_as_it_is(file, tmp_path):
     factors = {"a": rk.factor("words(dim=4)"), "b": rk.factor("words(dim=4)", "continuous(dim=5)")}
     with pytest.raises(BuildError, match="b of 5"):
         rk.build(data=data, factors=factors, decoder="words(dim=None)", objective="reconstruction")
+
+
+def train_words(rank, path, neighbors=None, out=None, **options):
+    torch.set_num_threads(1)
+    data = Words(path, "words(min_count=1)", subsample=0.05)
+    window = None if neighbors else 2
+    model = rk.build(
+        data=data,
+        encoder=f"words(dim=8, window={window}, sparse=True)",
+        latent="continuous(dim=8)",
+        decoder=f"words(dim=None, neighbors={neighbors}, shared=4, group=2, sparse=True)",
+        objective="reconstruction",
+        freeze=("adapters",),
+        seed=0,
+    )
+    settings = {
+        "steps": 6,
+        "batch": 8,
+        "lr": 0.05,
+        "optimizer": "row-adagrad",
+        "buckets": True,
+        "device": "cpu",
+    }
+    for step in rk.loop(model, data, out=out, progress=False, **{**settings, **options}):
+        step.backward(step.model(step.batch).total)
+        step.update()
+    return word_vectors(model).vectors
+
+
+@pytest.mark.parametrize("neighbors", [None, 2])
+def test_a_resumed_run_of_words_is_bit_equal(file, tmp_path, neighbors):
+    whole = train_words(0, file, neighbors, tmp_path / "whole")
+    train_words(0, file, neighbors, tmp_path / "part", steps=3)
+    assert torch.equal(train_words(0, file, neighbors, tmp_path / "part", resume=True), whole)
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("neighbors", [None, 2])
+def test_two_processes_train_words_as_one(file, neighbors):
+    whole = train_words(0, file, neighbors)
+    for found in together(2, train_words, file, neighbors):
+        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("binary", [False, True])
