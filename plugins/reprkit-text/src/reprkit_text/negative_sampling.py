@@ -83,7 +83,7 @@ class SparseSampledLoss(Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the vectors and of the table."""
         vectors, rows, index, noise, outer, *inner = ctx.saved_tensors

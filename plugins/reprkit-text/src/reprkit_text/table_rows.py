@@ -47,7 +47,7 @@ class LookUp(Function):
         return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Return the gradient of the table."""
         (index,) = ctx.saved_tensors

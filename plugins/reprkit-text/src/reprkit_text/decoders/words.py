@@ -161,16 +161,15 @@ class WordsDecoded(Decoded):
         return (self._sampled if self.decoder.training else self._exact)(symbols, valid, pairs)
 
     def _sampled(self, symbols: Tensor, valid: Tensor, pairs: Tensor | None) -> Tensor:
-        decoder = self.decoder
+        decoder, table = self.decoder, self.decoder.table
         noise, weights = decoder.draw_noise(self.vectors), valid if pairs is None else pairs
-        settings = {"negatives": decoder.negatives, "group": decoder.group}
-        if not decoder.table.sparse:
-            return sampled_loss(self.vectors, decoder.table.weight, symbols, noise, weights, **settings)
+        negatives, group = decoder.negatives, decoder.group
+        if not table.sparse:
+            given = (self.vectors, table.weight, symbols, noise, weights)
+            return sampled_loss(*given, negatives=negatives, group=group)
         with without_autocast(weights.device):
             vectors = at_least_float32(self.vectors)
-            return SparseSampledLoss.apply(
-                vectors, decoder.table.weight, symbols, noise, weights, *settings.values()
-            )
+            return SparseSampledLoss.apply(vectors, table.weight, symbols, noise, weights, negatives, group)
 
     def _exact(self, symbols: Tensor, valid: Tensor, pairs: Tensor | None) -> Tensor:
         h, table = self.vectors, self.decoder.table.weight
