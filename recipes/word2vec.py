@@ -8,7 +8,7 @@ written in word2vec's format, which gensim's ``KeyedVectors.load_word2vec_format
 Sources: Mikolov et al. 2013a, arXiv 1301.3781; Mikolov et al. 2013b, arXiv 1310.4546.
 Data: a text file or folder, a paragraph a line; by default the descriptions of Debian's packages: all 64,000 after "reprkit text
 fetch debian", else the 1,500 that come with reprkit-text, which are few: neighbors are then of topics.
-Expected: with --batch 1024 skip-gram has about gensim's words a second, CBOW less than half of them; smaller steps are slower.
+Expected: with --batch 1024 skip-gram has about gensim's words a second, CBOW a third of them; smaller steps are slower.
 Quality beside it: docs/results/word2vec.md.
 
     python recipes/word2vec.py
