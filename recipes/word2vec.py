@@ -8,7 +8,8 @@ written in word2vec's format, which gensim's ``KeyedVectors.load_word2vec_format
 Sources: Mikolov et al. 2013a, arXiv 1301.3781; Mikolov et al. 2013b, arXiv 1310.4546.
 Data: a text file or folder, a paragraph a line; by default the descriptions of Debian's packages: all 64,000 after "reprkit text
 fetch debian", else the 1,500 that come with reprkit-text, which are few: neighbors are then of topics.
-Expected: slower than gensim: CBOW has about a fifth of its words a second.  Quality beside it: docs/results/word2vec.md.
+Expected: with --batch 1024 skip-gram has about gensim's words a second, CBOW a third of them; smaller steps are slower.
+Quality beside it: docs/results/word2vec.md.
 
     python recipes/word2vec.py
     python recipes/word2vec.py --kind skip-gram --data FOLDER --passes 5
@@ -69,7 +70,7 @@ def main(
     seed: int = 0,
     out: str = "runs/word2vec",
     resume: bool = False,
-    launch: rk.Launch = rk.Launch(schedule="linear", optimizer="adagrad", buckets=True),
+    launch: rk.Launch = rk.Launch(schedule="linear", optimizer="row-adagrad", buckets=True),
 ) -> None:
     text = {"path": data or str(descriptions()), "tokenizer": f"words(min_count={min_count})"}
     corpus = rk.dataset("words", **text, subsample=subsample, draws=passes, seed=seed)
@@ -79,7 +80,7 @@ def main(
         data=train,
         encoder=f"words(dim={dim}, window={window if cbow else None}, sparse=True)",
         latent=latent.replace("{dim}", str(dim)),
-        decoder=f"words(dim=None, neighbors={None if cbow else window}, negatives={negatives}, sparse=True)",
+        decoder=f"words(dim=None, neighbors={None if cbow else window}, negatives={negatives}, shared=32, group=4, sparse=True)",
         objective="reconstruction",
         freeze=() if train_maps else ("adapters",),
         seed=seed,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reprkit.errors import BuildError, nearest
 from reprkit.interfaces import Decoder, Encoder, Latent
+from reprkit.layers.adapter import Adapter
 from reprkit.layers.value_embedding import element_scales
 from reprkit.models.draws import repeat_batch, repeat_features
 from reprkit.models.usage import Usage
@@ -75,20 +76,6 @@ def resolve_factor(names: Iterable[str], factor: str | None, caller: str) -> str
     return factor
 
 
-def make_adapter(width: int, out: int) -> nn.Linear:
-    """Create an adapter: a linear map, initialized as the identity for equal widths and otherwise so that it keeps the scale.
-
-    He et al. 2015 (arXiv 1502.01852), section 2.2, without a nonlinearity: inputs of unit variance give outputs of unit variance.
-    """
-    layer = nn.Linear(width, out)
-    nn.init.zeros_(layer.bias)
-    if width == out:
-        nn.init.eye_(layer.weight)
-    else:
-        nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear")
-    return layer
-
-
 def find_conditioning_factors(factors: Mapping[str, Factor], decoder: Decoder | None) -> frozenset[str]:
     """Return the factors that condition the decoder instead of adding to its tokens.
 
@@ -117,9 +104,9 @@ def make_adapters(factors: Mapping[str, Factor], decoder: Decoder) -> dict[str, 
     adapters: dict[str, nn.Module] = {}
     for name, factor in factors.items():
         if name in conditioning:
-            adapters[name] = make_adapter(factor.latent.out_dim, width)
+            adapters[name] = Adapter(factor.latent.out_dim, width)
         elif decoder.needs_adapter:
-            adapters[name] = make_adapter(factor.latent.out_dim, decoder.in_dim)
+            adapters[name] = Adapter(factor.latent.out_dim, decoder.in_dim)
         else:
             adapters[name] = nn.Identity()
     return adapters
@@ -147,8 +134,8 @@ class Factor(nn.Module):
         self.condition = None if condition is None else condition.name
         if condition is not None:
             assert encoder.condition_dim is not None  # checked by build
-            self.conditioner = make_adapter(condition.latent.out_dim, encoder.condition_dim)
-        self.adapter = make_adapter(encoder.out_dim, latent.in_dim)
+            self.conditioner = Adapter(condition.latent.out_dim, encoder.condition_dim)
+        self.adapter = Adapter(encoder.out_dim, latent.in_dim)
         self.register_buffer("missing", _missing_values(encoder), persistent=False)
         self.usage = Usage(latent, f"latent {latent.qualified or type(latent).__name__} of factor {name}")
 

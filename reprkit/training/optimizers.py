@@ -17,10 +17,10 @@ from reprkit.errors import BuildError, PartArgumentError, TrainingError, nearest
 from reprkit.models.model import Model
 from reprkit.registry.references import parse
 from reprkit.training.muon import Muon
-from reprkit.training.sparse_gradients import Adagrad, SparseAdam, sparse_weights
+from reprkit.training.sparse_gradients import Adagrad, RowAdagrad, SparseAdam, sparse_weights
 from reprkit.utils.sharded_tensors import is_sharded
 
-_SPARSE = {"sgd", "sparseadam", "adagrad"}  # can use sparse gradients
+_SPARSE = {"sgd", "sparseadam", "adagrad", "rowadagrad"}  # can use sparse gradients
 _FUSED_IN_SHARDS = (torch.optim.Adam, torch.optim.AdamW)  # torch's other fused kernels do not support shards
 
 
@@ -119,8 +119,8 @@ def create_optimizer(
     """Create one of torch's optimizers: ``"adamw"``, ``"sgd(momentum=0.9)"``, ``"adam(lr=1e-4, betas=(0.5, 0.9))"``.
 
     Vectors and scalars (biases, norms, scales) have no weight decay, nor have weights with sparse gradients.  Fused kernels are
-    used where torch has them.  ``"sparse-adam"`` is Adam, for weights with dense gradients too; ``"muon"`` trains 2-d weights by
-    Muon and all others by AdamW.
+    used where torch has them.  ``"sparse-adam"`` is Adam, for weights with dense gradients too; ``"row-adagrad"`` is Adagrad with
+    one step size a row; ``"muon"`` trains 2-d weights by Muon and all others by AdamW.
 
     Args:
         text: the name and its options.
@@ -164,6 +164,10 @@ def create_optimizer(
         raise PartArgumentError(
             "optimizer muon orthogonalizes whole weight matrices, and the strategy shards them: use strategy='ddp', or 'adamw'"
         )
+    if sharded and cls is RowAdagrad:
+        raise PartArgumentError(
+            "optimizer row-adagrad needs whole rows of weights, and the strategy shards them: use strategy='ddp', or 'adagrad'"
+        )
     if (
         "fused" in accepted
         and not rows
@@ -197,7 +201,7 @@ def _check_sparse(name: str, options: Mapping[str, Any], weights: list[str]) -> 
     what = f"the gradients of {', '.join(weights)} are sparse, and optimizer {name}"
     if name.replace("-", "") not in _SPARSE:
         raise PartArgumentError(
-            f"{what} needs dense ones: use 'sparse-adam', 'sgd' or 'adagrad', or sparse=False"
+            f"{what} needs dense ones: use 'sparse-adam', 'sgd', 'adagrad' or 'row-adagrad', or sparse=False"
         )
     if options.get("momentum"):
         raise PartArgumentError(
@@ -254,7 +258,7 @@ def _known_optimizers() -> dict[str, type[Optimizer]]:
         cls = getattr(torch.optim, name)
         if inspect.isclass(cls) and issubclass(cls, Optimizer) and cls is not Optimizer:
             optimizers[name.lower()] = cls
-    return {**optimizers, "sparseadam": SparseAdam, "muon": Muon}
+    return {**optimizers, "sparseadam": SparseAdam, "rowadagrad": RowAdagrad, "muon": Muon}
 
 
 def _supports_fused(parameters: list[nn.Parameter]) -> bool:

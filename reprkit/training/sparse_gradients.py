@@ -54,6 +54,79 @@ class Adagrad(OwnUpdates, torch.optim.Adagrad):
         weight.index_add_(0, rows, values / total.sqrt_().add_(group["eps"]), alpha=-rate)
 
 
+class RowAdagrad(OwnUpdates, torch.optim.Adagrad):
+    """Adagrad with one step size a row of a weight, of dense and sparse gradients; vectors and scalars as torch's Adagrad.
+
+    A row (the first index of a weight of two or more dimensions) is divided by the root of the sum, over steps, of the mean square
+    of its gradient.  The state of a table of v rows is v numbers instead of v * d, and a step reads a fraction of the memory.
+    Source: row-wise sparse Adagrad of embedding tables, Mudigere et al. 2022 (arXiv 2104.05158).
+
+    Args:
+        params: the weights, or groups of them.
+        lr: learning rate.
+        lr_decay: the rate is divided by 1 + lr_decay * (step - 1).
+        weight_decay: added to dense gradients, times the weight; sparse ones have none.
+        initial_accumulator_value: the sum at the start.
+        eps: added to the root.
+        maximize: go uphill.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-2,
+        *,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            initial_accumulator_value=initial_accumulator_value,
+            eps=eps,
+            maximize=maximize,
+        )
+        for weight in (weight for group in self.param_groups for weight in group["params"]):
+            if weight.ndim > 1:
+                self.state[weight]["sum"] = _one_a_row(weight, initial_accumulator_value)
+
+    def is_own(self, gradient: Tensor) -> bool:
+        """Whether the weight has rows."""
+        return gradient.ndim > 1
+
+    def update_own(self, weight: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Update the rows that have a gradient; of a dense one all."""
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["sum"] = _one_a_row(weight, group["initial_accumulator_value"])
+        state["step"] += 1
+        rate = float(group["lr"]) / (1 + (int(state["step"]) - 1) * group["lr_decay"])
+        rate = -rate if group["maximize"] else rate
+        if not gradient.is_sparse:
+            gradient = (
+                gradient.add(weight, alpha=group["weight_decay"]) if group["weight_decay"] else gradient
+            )
+            others = tuple(range(1, gradient.ndim))
+            total = state["sum"].add_(gradient.square().mean(others, keepdim=True))
+            weight.sub_(gradient * (rate / total.sqrt().add_(group["eps"])))
+            return
+        gradient = gradient.coalesce()
+        rows, values = gradient.indices()[0], gradient.values()
+        squares = torch.linalg.vector_norm(values, dim=1).square_().div_(values.shape[1])
+        total = state["sum"].view(-1).index_add_(0, rows, squares).index_select(0, rows)
+        weight.index_add_(0, rows, values * (-rate / total.sqrt_().add_(group["eps"])).unsqueeze(1))
+
+
+def _one_a_row(weight: Tensor, value: float) -> Tensor:
+    return weight.new_full((len(weight), *[1] * (weight.ndim - 1)), value)
+
+
 class SparseAdam(OwnUpdates, Adam):
     """Adam for weights of both kinds: dense gradients as torch's Adam, sparse ones as torch's SparseAdam.
 

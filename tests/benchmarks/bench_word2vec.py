@@ -1,10 +1,11 @@
 """word2vec beside gensim: words a CPU second on one core, and quality at equal epochs.
 
-    apt-get download dict-gcide wordnet-base; reprkit text fetch debian  # then clean text, one paragraph a line, in FOLDER
-    OMP_NUM_THREADS=1 python tests/benchmarks/bench_word2vec.py FOLDER --kind cbow --seeds 3
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_word2vec.py FOLDER --kind cbow skip-gram --seeds 3
 
-Both read the same words, with the same vocabulary, subsampling, window, negatives, width and epochs, in one thread.  Time is
-processor time of training alone: gensim's ``train`` of lists of words, and the loop with its data set's batches.
+Both read the same words, with the same vocabulary, subsampling, window, negatives, width and epochs, in one thread, by turns.  Time
+is processor time of training alone: gensim's ``train`` of lists of words, and the loop with its data set's batches.  What differs:
+gensim draws negatives for each word and trains by SGD, word by word; here examples share noise words, a step has many examples,
+and the optimizer has one step size a row.  The vectors of both are read from files in word2vec's format and judged by one program.
 """
 
 import argparse
@@ -13,100 +14,115 @@ import tempfile
 import time
 
 import torch
-from gensim.models import KeyedVectors, Word2Vec
-from gensim.test.utils import datapath
-from reprkit_text import word_vectors
+from gensim.models import Word2Vec
+from reprkit_text import WordVectors, word_vectors
 from reprkit_text.data.words import Words
+from reprkit_text.evaluators.analogies import analogy_accuracy
+from reprkit_text.evaluators.word_similarity import similarity_correlation
 
 import reprkit as rk
 
-WINDOW, DIM, NEGATIVES = 5, 100, 5
+WINDOW, DIM, NEGATIVES, WARM_UP = 5, 100, 5, 3
+MEASURES = ("WordSim-353", "SimLex-999", "analogies")
 
 
-def quality(vectors):
-    similarity = [
-        float(vectors.evaluate_word_pairs(datapath(f))[1].statistic)
-        for f in ("wordsim353.tsv", "simlex999.txt")
-    ]
-    return [*similarity, vectors.evaluate_word_analogies(datapath("questions-words.txt"))[0]]
+def quality(save):
+    with tempfile.NamedTemporaryFile() as file:
+        save(file.name)
+        vectors = WordVectors.load(file.name, binary=True)
+    found = [similarity_correlation(vectors, name)["spearman"] for name in ("wordsim353", "simlex999")]
+    return [*found, analogy_accuracy(vectors)["accuracy"]]
 
 
-def run_gensim(data, kind, epochs, seed):
-    full, symbols = data["full"], data["full"].vocabulary.symbols
-    rows = [
-        [symbols[i] for i in row.tolist()] for row in full._symbols.flat.split(full.lengths()["x"].tolist())
-    ]
+def run_gensim(rows, kind, epochs, seed):
     options = {"vector_size": DIM, "window": WINDOW, "min_count": 5, "sample": 1e-3, "negative": NEGATIVES}
     model = Word2Vec(sg=int(kind == "skip-gram"), workers=1, seed=seed, **options)
     model.build_vocab(rows)
     start = time.process_time()
     model.train(rows, total_examples=len(rows), epochs=epochs)
-    return time.process_time() - start, quality(model.wv)
+    seconds = time.process_time() - start
+    return seconds, quality(lambda path: model.wv.save_word2vec_format(path, binary=True))
 
 
-def run_ours(data, kind, epochs, seed, settings):
-    train = Words(data["path"], "words(min_count=5)", subsample=1e-3, draws=epochs, seed=seed)
+def run_ours(train, kind, seed, settings):
     window, neighbors = (WINDOW, None) if kind == "cbow" else (None, WINDOW)
+    noise = f"negatives={NEGATIVES}, shared={settings.shared}, group={settings.group}"
     model = rk.build(
         data=train,
         encoder=f"words(dim={DIM}, window={window}, sparse=True)",
         latent=f"continuous(dim={DIM})",
-        decoder=f"words(dim=None, neighbors={neighbors}, negatives={NEGATIVES}, shared={settings.shared}, sparse=True)",
+        decoder=f"words(dim=None, neighbors={neighbors}, {noise}, sparse=True)",
         objective="reconstruction",
         freeze=("adapters",),
         seed=seed,
     )
-    start = time.process_time()
+    steps, start = len(train) // settings.batch, 0.0
     options = {"optimizer": settings.optimizer, "lr": settings.lr, "schedule": "linear", "buckets": True}
     for step in rk.loop(
-        model, train, steps=len(train) // settings.batch, batch=settings.batch, seed=seed, **options
+        model, train, steps=steps, batch=settings.batch, seed=seed, progress=False, **options
     ):
+        if step.index == WARM_UP:  # libraries are imported in the first step
+            start = time.process_time()
         step.backward(step.model(step.batch).total)
         step.update()
-    seconds = time.process_time() - start
-    with tempfile.NamedTemporaryFile() as file:
-        word_vectors(model).save(file.name, binary=True)
-        return seconds, quality(KeyedVectors.load_word2vec_format(file.name, binary=True))
+    seconds = (time.process_time() - start) * steps / (steps - WARM_UP)
+    return seconds, quality(lambda path: word_vectors(model).save(path, binary=True))
+
+
+def summarize(kind, rates, scores):
+    for name, found in scores.items():
+        figures = [
+            f"{measure} {statistics.mean(each):.3f} (deviation {statistics.stdev(each) if len(each) > 1 else 0:.3f})"
+            for measure, each in zip(MEASURES, zip(*found, strict=True), strict=True)
+        ]
+        print(
+            f"{name} {kind}: median {statistics.median(rates[name]):,.0f} words a second; {'; '.join(figures)}"
+        )
+    if len(rates) == 2:
+        ratio = statistics.median(rates["reprkit"]) / statistics.median(rates["gensim"])
+        print(f"{kind}: reprkit has {ratio:.2f} of gensim's words a second", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("path", nargs="?", help="folder of text; without it nothing is measured")
-    parser.add_argument("--kind", choices=("cbow", "skip-gram"), default="skip-gram")
+    parser.add_argument("--kind", nargs="+", choices=("cbow", "skip-gram"), default=["cbow", "skip-gram"])
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--shared", type=int, default=16)
+    parser.add_argument("--shared", type=int, default=32, help="noise words of a group")
+    parser.add_argument("--group", type=int, default=4, help="examples that share noise words")
     parser.add_argument("--lr", type=float, default=0.05)
-    parser.add_argument("--optimizer", default="adagrad")
+    parser.add_argument("--optimizer", default="row-adagrad")
     parser.add_argument("--only", choices=("gensim", "reprkit"))
     settings = parser.parse_args()
     if settings.path is None:
         print("bench_word2vec: not run, it needs a FOLDER of text")
         return
     torch.set_num_threads(1)
-    data = {
-        "path": settings.path,
-        "full": Words(settings.path, "words(min_count=5)", subsample=0, length=10_000),
-    }
-    words = data["full"].facts["words"] * settings.epochs
-    for name in ("gensim", "reprkit"):
-        if settings.only not in (None, name):
-            continue
-        rates, scores = [], []
+    full = Words(settings.path, "words(min_count=5)", subsample=0, length=10_000)
+    symbols = full.vocabulary.symbols
+    rows = [[symbols[i] for i in full[index]["x"].tolist()] for index in range(len(full))]
+    train = Words(settings.path, full.vocabulary, subsample=1e-3, draws=settings.epochs)
+    words = full.facts["words"] * settings.epochs
+    print(f"{full.facts['words']:,} words, {len(symbols):,} in the vocabulary", flush=True)
+    for kind in settings.kind:
+        rates, scores = {}, {}
         for seed in range(settings.seeds):
-            given = (data, settings.kind, settings.epochs, seed)
-            seconds, found = run_gensim(*given) if name == "gensim" else run_ours(*given, settings)
-            rates.append(words / seconds)
-            scores.append(found)
-            print(
-                f"{name} {settings.kind} seed {seed}: {rates[-1]:,.0f} words a second, {[round(x, 3) for x in found]}",
-                flush=True,
-            )
-        means = [statistics.mean(each) for each in zip(*scores, strict=True)]
-        print(
-            f"{name} {settings.kind}: median {statistics.median(rates):,.0f} words a second; WordSim, SimLex, analogies {means}"
-        )
+            for name in ("gensim", "reprkit"):
+                if settings.only not in (None, name):
+                    continue
+                given = (
+                    (rows, kind, settings.epochs, seed) if name == "gensim" else (train, kind, seed, settings)
+                )
+                seconds, found = (run_gensim if name == "gensim" else run_ours)(*given)
+                rates.setdefault(name, []).append(words / seconds)
+                scores.setdefault(name, []).append(found)
+                print(
+                    f"{name} {kind} seed {seed}: {words / seconds:,.0f} words a second, {[round(x, 3) for x in found]}",
+                    flush=True,
+                )
+        summarize(kind, rates, scores)
 
 
 if __name__ == "__main__":

@@ -113,16 +113,67 @@ def test_sparse_adam_is_torch_s_for_each_kind_of_gradient():
     assert not moment[untouched].any()
 
 
-def test_a_resumed_run_is_bit_equal(tmp_path):
-    whole, _ = train(optimizer="sparse-adam", out=tmp_path / "whole")
-    train(optimizer="sparse-adam", out=tmp_path / "part", steps=3)
-    again, norms = train(optimizer="sparse-adam", out=tmp_path / "part", resume=True)
+def test_row_adagrad_of_sparse_gradients_is_that_of_dense_ones():
+    options = {"optimizer": "row-adagrad(lr_decay=0.1)", "clip": 0.5}
+    sparse, norms = train(**options)
+    dense, expected = train(sparse=False, **options)
+    assert norms == pytest.approx(expected, rel=1e-5)
+    assert_close(sparse, dense)
+
+
+def test_row_adagrad_is_adagrad_where_the_gradients_of_a_row_have_one_size():
+    torch.manual_seed(0)
+    signs = torch.randn(4, 3, 2, 2).sign() * torch.rand(4, 1, 1, 1)
+    ours, theirs = (nn.Parameter(torch.ones(4, 3, 2, 2)) for _ in range(2))
+    vectors = [nn.Parameter(torch.ones(5)) for _ in range(2)]
+    settings = {"lr_decay": 0.1, "initial_accumulator_value": 0.2}
+    own = create_optimizer(
+        f"row-adagrad({', '.join(f'{k}={v}' for k, v in settings.items())})", [ours, vectors[0]], lr=0.1
+    )
+    other = torch.optim.Adagrad([theirs, vectors[1]], lr=0.1, **settings)
+    for step in range(1, 4):
+        for weight, vector, optimizer in ((ours, vectors[0], own), (theirs, vectors[1], other)):
+            weight.grad, vector.grad = signs * step, torch.arange(5.0)
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*vectors)
+    assert own.state[ours]["sum"].shape == (4, 1, 1, 1)
+
+
+def test_row_adagrad_has_one_number_a_row():
+    weight = nn.Parameter(torch.zeros(3, 2))
+    optimizer = create_optimizer(
+        "row-adagrad(maximize=True, eps=0.0)", [weight], lr=0.1, sparse={weight: "w"}
+    )
+    for rows, values in (([2, 0, 2], [[1.0, 0.0], [3.0, 4.0], [2.0, 4.0]]), ([0], [[0.0, 1.0]])):
+        weight.grad = torch.sparse_coo_tensor([rows], torch.tensor(values), (3, 2))
+        optimizer.step()
+    squares = torch.tensor(
+        [12.5, 12.5]
+    )  # the mean squares of (3, 4) and of (3, 4), the sum of the two parts of row 2
+    expected = torch.stack(
+        [
+            torch.tensor([3.0, 4.0]) / squares[0].sqrt(),
+            torch.zeros(2),
+            torch.tensor([3.0, 4.0]) / squares[1].sqrt(),
+        ]
+    )
+    expected[0] += torch.tensor([0.0, 1.0]) / (squares[0] + 0.5).sqrt()
+    torch.testing.assert_close(weight.detach(), 0.1 * expected)
+    assert optimizer.state[weight]["sum"].flatten().tolist() == [13.0, 0.0, 12.5]
+
+
+@pytest.mark.parametrize("optimizer", ["sparse-adam", "row-adagrad"])
+def test_a_resumed_run_is_bit_equal(tmp_path, optimizer):
+    whole, _ = train(optimizer=optimizer, out=tmp_path / "whole")
+    train(optimizer=optimizer, out=tmp_path / "part", steps=3)
+    again, norms = train(optimizer=optimizer, out=tmp_path / "part", resume=True)
     assert len(norms) == 3
     assert all(torch.equal(again[name], value) for name, value in whole.items())
 
 
 @pytest.mark.ranks
-@pytest.mark.parametrize("optimizer", ["sgd", "sparse-adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "sparse-adam", "row-adagrad"])
 def test_two_processes_train_as_one(optimizer):
     whole, norms = train_clipped(0, optimizer)
     for weights, found in together(2, train_clipped, optimizer):

@@ -11,12 +11,15 @@ from reprkit_text.decoders.words import WordsDecoder
 from reprkit_text.encoders.words import WordsEncoder
 from reprkit_text.evaluators.analogies import Analogies
 from reprkit_text.evaluators.word_similarity import WordSimilarity
+from reprkit_text.negative_sampling import SparseSampledLoss, sampled_loss
+from reprkit_text.table_rows import LookUp, distinct_rows
 from reprkit_text.vocabulary import vocabulary
 from reprkit_text.word_tests import find_file, read_analogies, read_pairs
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.testing import DatasetConformance, DecoderConformance, EncoderConformance
+from reprkit.testing.pool import together
 from reprkit.testing.sample_data import IMAGES, TOKENS
 
 LINES = (
@@ -40,6 +43,10 @@ class TestEncoderOfContexts(EncoderConformance):
 
 class TestDecoder(DecoderConformance):
     part, data = "reprkit-text/words(dim=8)", TOKENS
+
+
+class TestDecoderOfSparseGroups(DecoderConformance):
+    part, data = "reprkit-text/words(dim=8, sparse=True, group=2)", TOKENS
 
 
 class TestDecoderOfNeighbors(DecoderConformance):
@@ -143,6 +150,54 @@ def test_the_loss_of_negative_sampling_equals_a_loop():
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize(("examples", "group"), [(6, 1), (7, 3), (2, 4), (8, 4)])
+@pytest.mark.parametrize("neighbors", [False, True])
+def test_gradients_in_closed_form_are_those_of_autograd(examples, group, neighbors):
+    torch.manual_seed(0)
+    doubles = {"dtype": torch.float64}
+    vectors = torch.randn(examples, 5, 4, **doubles, requires_grad=True)
+    table = torch.randn(30, 4, **doubles, requires_grad=True)
+    words, noise = torch.randint(30, (examples, 5)), torch.randint(30, (-(-examples // group), 3))
+    pairs = torch.rand((examples, 5, 5) if neighbors else (examples, 5), **doubles)
+    share = torch.rand(examples, 5, **doubles)
+    given = (vectors, table, words, noise, pairs)
+    expected = sampled_loss(*given, negatives=5.0, group=group)
+    found = SparseSampledLoss.apply(*given, 5.0, group)
+    torch.testing.assert_close(found, expected)
+    of_vectors, of_table = torch.autograd.grad((found * share).sum(), (vectors, table))
+    assert of_table.is_coalesced()
+    theirs = torch.autograd.grad((expected * share).sum(), (vectors, table))
+    torch.testing.assert_close((of_vectors, of_table.to_dense()), theirs)
+
+
+@pytest.mark.parametrize("size", [40, 10**6])
+def test_rows_that_are_looked_up_have_one_gradient_each(size):
+    index = torch.randint(40, (3, 50))
+    rows, inverse = distinct_rows(index.flatten(), size)
+    assert torch.equal(rows, index.unique())
+    assert torch.equal(rows[inverse], index.flatten())
+    table = torch.randn(size, 2, requires_grad=True)
+    weight = torch.randn(3, 50, 2)
+    found = LookUp.apply(table, index)
+    assert torch.equal(found, table[index])
+    gradient = torch.autograd.grad((found * weight).sum(), table)[0]
+    assert gradient.is_coalesced()
+    torch.testing.assert_close(
+        gradient.to_dense()[:40], torch.zeros(40, 2).index_put((index,), weight, accumulate=True)
+    )
+
+
+def test_groups_share_their_noise():
+    decoder = WordsDecoder(4, shared=5, group=3, data=TOKENS)
+    like = torch.zeros(7, 6, 4)
+    torch.manual_seed(0)
+    noise = decoder.draw_noise(like)
+    assert noise.shape == (3, 5)
+    torch.manual_seed(0)
+    decoder.group = 1
+    assert torch.equal(decoder.draw_noise(like)[::3], noise)
+
+
 def test_nats_in_evaluation_are_those_of_a_distribution():
     decoder = WordsDecoder(4, data=TOKENS).eval()
     vocab, code = TOKENS["x"].vocab, torch.randn(1, 1, 4).expand(TOKENS["x"].vocab, 1, 4)
@@ -199,6 +254,48 @@ def test_without_a_width_the_decoder_reads_the_code_as_it_is(file, tmp_path):
     factors = {"a": rk.factor("words(dim=4)"), "b": rk.factor("words(dim=4)", "continuous(dim=5)")}
     with pytest.raises(BuildError, match="b of 5"):
         rk.build(data=data, factors=factors, decoder="words(dim=None)", objective="reconstruction")
+
+
+def train_words(rank, path, neighbors=None, out=None, **options):
+    torch.set_num_threads(1)
+    data = Words(path, "words(min_count=1)", subsample=0.05)
+    window = None if neighbors else 2
+    model = rk.build(
+        data=data,
+        encoder=f"words(dim=8, window={window}, sparse=True)",
+        latent="continuous(dim=8)",
+        decoder=f"words(dim=None, neighbors={neighbors}, shared=4, group=2, sparse=True)",
+        objective="reconstruction",
+        freeze=("adapters",),
+        seed=0,
+    )
+    settings = {
+        "steps": 6,
+        "batch": 8,
+        "lr": 0.05,
+        "optimizer": "row-adagrad",
+        "buckets": True,
+        "device": "cpu",
+    }
+    for step in rk.loop(model, data, out=out, progress=False, **{**settings, **options}):
+        step.backward(step.model(step.batch).total)
+        step.update()
+    return word_vectors(model).vectors
+
+
+@pytest.mark.parametrize("neighbors", [None, 2])
+def test_a_resumed_run_of_words_is_bit_equal(file, tmp_path, neighbors):
+    whole = train_words(0, file, neighbors, tmp_path / "whole")
+    train_words(0, file, neighbors, tmp_path / "part", steps=3)
+    assert torch.equal(train_words(0, file, neighbors, tmp_path / "part", resume=True), whole)
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("neighbors", [None, 2])
+def test_two_processes_train_words_as_one(file, neighbors):
+    whole = train_words(0, file, neighbors)
+    for found in together(2, train_words, file, neighbors):
+        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("binary", [False, True])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -18,6 +17,8 @@ from reprkit.decoders.head import choose_likelihood
 from reprkit.errors import BuildError
 from reprkit.models.grid import align
 from reprkit.registry.constraints import Width
+from reprkit.utils.precision import at_least_float32, without_autocast
+from reprkit_text.negative_sampling import SparseSampledLoss, sampled_loss
 from reprkit_text.word_windows import pair_weights
 
 if TYPE_CHECKING:
@@ -35,17 +36,19 @@ class WordsDecoder(Decoder):
     windows, ``(neighbors + 1 - r) / neighbors`` at distance r.
 
     In training the loss of a pair is ``-log s(h . u_word) - negatives * E[log s(-h . u)]``, u from the noise distribution, counts
-    to the power 3/4.  The expectation is estimated from ``shared`` draws for each example, which all its tokens share.  Without
-    counts in the signature (``Dataset.count_symbols``, data set words) the noise is uniform.  Metric ``perplexity`` of training is
-    that of this loss.  In evaluation the nats are exact: at the optimum of this loss h . u is log(p / q) up to a constant (Levy and
-    Goldberg 2014), so p is softmax(h . u + log q).
+    to the power 3/4.  The expectation is estimated from ``shared`` draws for each ``group`` of examples, which all its tokens
+    share.  Without counts in the signature (``Dataset.count_symbols``, data set words) the noise is uniform.  Metric ``perplexity``
+    of training is that of this loss.  In evaluation the nats are exact: at the optimum of this loss h . u is log(p / q) up to a
+    constant (Levy and Goldberg 2014), so p is softmax(h . u + log q).
 
     Args:
         dim: width of the vectors, after the core's linear map; None: the code's own width, without that map, as in word2vec.
         neighbors: largest distance of a predicted word; None: the token's own word.
         negatives: weight of the noise, the number of negative words of a pair.
-        shared: number of noise words drawn for an example.
-        sparse: sparse gradients, for large vocabularies: with optimizers "adagrad", "sgd" and "sparse-adam".
+        shared: number of noise words drawn for a group of examples.
+        group: number of consecutive examples of a batch that share noise words.
+        sparse: sparse gradients, in closed form, for large vocabularies: with optimizers "row-adagrad", "adagrad", "sgd" and
+            "sparse-adam".
         data: the signature of the output, field ``x``, tokens.
 
     Raises:
@@ -63,6 +66,7 @@ class WordsDecoder(Decoder):
         neighbors: Annotated[int, Ge(1), Le(1000)] | None = None,
         negatives: Annotated[float, Gt(0), Le(1000)] = 5.0,
         shared: Annotated[int, Ge(1), Le(2**16)] = 16,
+        group: Annotated[int, Ge(1), Le(2**16)] = 1,
         sparse: bool = False,
         data: Signature,
     ) -> None:
@@ -71,7 +75,7 @@ class WordsDecoder(Decoder):
         if self.field.kind != "tokens" or self.field.vocab is None:
             raise BuildError(f"decoder words returns symbols (kind tokens), and x is {self.field.kind} data")
         self.in_dim, self.needs_adapter = dim or 1, dim is not None
-        self.neighbors, self.negatives, self.shared = neighbors, negatives, shared
+        self.neighbors, self.negatives, self.shared, self.group = neighbors, negatives, shared, group
         self.likelihood = choose_likelihood(self.field)
         self.table = self._make_table(sparse)
         counts = torch.tensor(self.field.counts or [1] * self.field.vocab, dtype=torch.float64)
@@ -123,10 +127,13 @@ class WordsDecoder(Decoder):
         )
         return decoded
 
-    def draw_noise(self, like: Float[Tensor, "b n d"]) -> Int[Tensor, "b k"]:
-        """Draw noise words, ``shared`` for each example."""
-        uniform = draw_uniform((len(like), self.shared), like.float(), None)
-        return torch.searchsorted(self.noise, uniform.to(self.noise)).clamp(max=len(self.noise) - 1)
+    def draw_noise(self, like: Float[Tensor, "b n d"]) -> Int[Tensor, "g k"]:
+        """Draw noise words, ``shared`` for each group of examples."""
+        # One row an example, so that ranks whose examples are whole groups draw what one process would draw.
+        uniform = draw_uniform((len(like), self.shared), like.float(), None)[:: self.group]
+        return torch.searchsorted(self.noise, uniform.to(self.noise).contiguous()).clamp(
+            max=len(self.noise) - 1
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,12 +161,15 @@ class WordsDecoded(Decoded):
         return (self._sampled if self.decoder.training else self._exact)(symbols, valid, pairs)
 
     def _sampled(self, symbols: Tensor, valid: Tensor, pairs: Tensor | None) -> Tensor:
-        decoder, h = self.decoder, self.vectors
-        words, noise = decoder.table(symbols), decoder.table(decoder.draw_noise(h))
-        negative = F.softplus(h @ noise.transpose(1, 2)).mean(-1) * decoder.negatives
-        if pairs is None:
-            return (F.softplus(-(h * words).sum(-1)) + negative) * valid
-        return (F.softplus(-(h @ words.transpose(1, 2))) * pairs).sum(-1) + negative * pairs.sum(-1)
+        decoder, table = self.decoder, self.decoder.table
+        noise, weights = decoder.draw_noise(self.vectors), valid if pairs is None else pairs
+        negatives, group = decoder.negatives, decoder.group
+        if not table.sparse:
+            given = (self.vectors, table.weight, symbols, noise, weights)
+            return sampled_loss(*given, negatives=negatives, group=group)
+        with without_autocast(weights.device):
+            vectors = at_least_float32(self.vectors)
+            return SparseSampledLoss.apply(vectors, table.weight, symbols, noise, weights, negatives, group)
 
     def _exact(self, symbols: Tensor, valid: Tensor, pairs: Tensor | None) -> Tensor:
         h, table = self.vectors, self.decoder.table.weight

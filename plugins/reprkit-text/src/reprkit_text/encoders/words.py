@@ -13,6 +13,7 @@ from reprkit import Encoder, Features, Signature
 from reprkit.errors import BuildError
 from reprkit.registry.constraints import Width
 from reprkit.types import Batch
+from reprkit_text.table_rows import LookUp
 from reprkit_text.word_windows import mean_weights
 
 
@@ -28,7 +29,7 @@ class WordsEncoder(Encoder):
     Args:
         dim: width of a vector.
         window: largest distance of a word of the context; None: the word itself.
-        sparse: sparse gradients, for large vocabularies: with optimizers "adagrad", "sgd" and "sparse-adam".
+        sparse: sparse gradients, for large vocabularies: with optimizers "row-adagrad", "adagrad", "sgd" and "sparse-adam".
         data: the signature of the data, field ``x``, tokens.
 
     Raises:
@@ -59,12 +60,12 @@ class WordsEncoder(Encoder):
         if keep is not None:
             raise BuildError("encoder words reads all tokens, so it has no keep=: use encoder transformer")
         x, mask = batch["x"], batch.get("x_mask")
-        vectors = self.table(x)
+        vectors = LookUp.apply(self.table.weight, x) if self.table.sparse else self.table(x)
         if self.window is not None:
-            valid = torch.ones_like(x, dtype=vectors.dtype) if mask is None else mask.to(vectors)
-            weights = mean_weights(x.shape[1], self.window, vectors)
-            share = (valid @ weights).clamp(min=torch.finfo(vectors.dtype).tiny)
-            vectors = weights @ (vectors * valid.unsqueeze(-1)) / share.unsqueeze(-1)
+            weights = mean_weights(x.shape[1], self.window, vectors).expand(len(x), -1, -1)
+            weights = weights if mask is None else weights * mask.unsqueeze(1).to(vectors)
+            share = weights.sum(-1, keepdim=True).clamp(min=torch.finfo(vectors.dtype).tiny)
+            vectors = torch.bmm(weights / share, vectors)
         return Features(x=vectors, mask=mask, grid=(x.shape[1],))
 
     def count(self, batch: Batch) -> int:

@@ -12,7 +12,7 @@ from reprkit import Evaluator
 from reprkit.errors import DataError
 from reprkit.registry.constraints import Count
 from reprkit_text.word_tests import find_file, read_analogies
-from reprkit_text.word_vectors import folded_index, word_vectors
+from reprkit_text.word_vectors import WordVectors, folded_index, word_vectors
 
 if TYPE_CHECKING:
     from reprkit import Dataset, Model
@@ -49,27 +49,35 @@ class Analogies(Evaluator):
         Raises:
             BuildError: a model without a vocabulary of words, or without that factor.
         """
-        found = word_vectors(model, self.factor)
-        index = folded_index(found.words[: self.most])
-        sections = read_analogies(find_file(self.questions))
-        unit = normalize(found.vectors[: self.most], dim=1)
-        metrics, right, asked, total = dict[str, Any](), 0, 0, 0
-        for name, questions in sections.items():
-            total += len(questions)
-            known = [
-                [index[word] for word in words] for words in questions if all(word in index for word in words)
-            ]
-            if not known:
-                continue
-            hits = int(_answers(unit, torch.tensor(known)).sum())
-            metrics[f"{name}.accuracy"] = hits / len(known)
-            right, asked = right + hits, asked + len(known)
-        if not asked:
-            raise DataError(
-                f"analogies: the vocabulary has all words of none of the {total} analogies of {self.questions}: "
-                "train on more text, or lower min_count="
-            )
-        return {"accuracy": right / asked, **metrics, "asked": asked, "unknown": total - asked}
+        return analogy_accuracy(word_vectors(model, self.factor), self.questions, self.most)
+
+
+def analogy_accuracy(
+    found: WordVectors, questions: str = "questions-words", most: int = 300_000
+) -> dict[str, Any]:
+    """Return the metrics of ``Analogies`` of any word vectors.
+
+    Raises:
+        DataError: no such file, a damaged one, or no analogy whose words are known.
+    """
+    index = folded_index(found.words[:most])
+    sections = read_analogies(find_file(questions))
+    unit = normalize(found.vectors[:most], dim=1)
+    metrics, right, asked, total = dict[str, Any](), 0, 0, 0
+    for name, each in sections.items():
+        total += len(each)
+        known = [[index[word] for word in words] for words in each if all(word in index for word in words)]
+        if not known:
+            continue
+        hits = int(_answers(unit, torch.tensor(known)).sum())
+        metrics[f"{name}.accuracy"] = hits / len(known)
+        right, asked = right + hits, asked + len(known)
+    if not asked:
+        raise DataError(
+            f"analogies: the vocabulary has all words of none of the {total} analogies of {questions}: "
+            "train on more text, or lower min_count="
+        )
+    return {"accuracy": right / asked, **metrics, "asked": asked, "unknown": total - asked}
 
 
 def _answers(unit: Tensor, known: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 from reprkit import Evaluator
 from reprkit.errors import DataError
 from reprkit_text.word_tests import find_file, read_pairs
-from reprkit_text.word_vectors import folded_index, word_vectors
+from reprkit_text.word_vectors import WordVectors, folded_index, word_vectors
 
 if TYPE_CHECKING:
     from reprkit import Dataset, Model
@@ -44,21 +44,29 @@ class WordSimilarity(Evaluator):
         Raises:
             BuildError: a model without a vocabulary of words, or without that factor.
         """
-        from scipy.stats import spearmanr
+        return similarity_correlation(word_vectors(model, self.factor), self.pairs)
 
-        found = word_vectors(model, self.factor)
-        pairs = read_pairs(find_file(self.pairs))
-        index = folded_index(found.words)
-        known = [(index[a], index[b], score) for a, b, score in pairs if a in index and b in index]
-        if len(known) < 2:
-            raise DataError(
-                f"word-similarity: of {len(pairs)} pairs of {self.pairs} the vocabulary has both words of {len(known)}; "
-                "at least 2 are needed: train on more text, or lower min_count="
-            )
-        first, second, scores = zip(*known, strict=True)
-        cosines = cosine_similarity(found.vectors[list(first)], found.vectors[list(second)])
-        return {
-            "spearman": float(spearmanr(cosines.double().numpy(), scores).statistic),
-            "pairs": len(known),
-            "unknown": len(pairs) - len(known),
-        }
+
+def similarity_correlation(found: WordVectors, pairs: str = "wordsim353") -> dict[str, Any]:
+    """Return the metrics of ``WordSimilarity`` of any word vectors.
+
+    Raises:
+        DataError: no such file, a damaged one, or fewer than two pairs whose words are known.
+    """
+    from scipy.stats import spearmanr
+
+    judged = read_pairs(find_file(pairs))
+    index = folded_index(found.words)
+    known = [(index[a], index[b], score) for a, b, score in judged if a in index and b in index]
+    if len(known) < 2:
+        raise DataError(
+            f"word-similarity: of {len(judged)} pairs of {pairs} the vocabulary has both words of {len(known)}; "
+            "at least 2 are needed: train on more text, or lower min_count="
+        )
+    first, second, scores = zip(*known, strict=True)
+    cosines = cosine_similarity(found.vectors[list(first)], found.vectors[list(second)])
+    return {
+        "spearman": float(spearmanr(cosines.double().numpy(), scores).statistic),
+        "pairs": len(known),
+        "unknown": len(judged) - len(known),
+    }
