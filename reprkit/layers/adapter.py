@@ -36,10 +36,10 @@ class Adapter(nn.Linear):
 
     def _is_fixed_identity(self) -> bool:
         """Whether the map changes nothing; only asked of a CPU, since another device would have to be waited for."""
-        weight, bias = self.weight, self.bias
-        if self.in_features != self.out_features or weight.requires_grad or bias.requires_grad:
+        weight, bias = self.weight, self.bias  # that of a PCA has no bias
+        if self.in_features != self.out_features or any(each.requires_grad for each in self.parameters()):
             return False
         if weight.device.type != "cpu" or is_sharded(weight) or torch.compiler.is_compiling():
             return False
         identity = torch.eye(self.in_features, dtype=weight.dtype)
-        return torch.equal(weight, identity) and not bool(bias.any())
+        return torch.equal(weight, identity) and (bias is None or not bool(bias.any()))

@@ -28,3 +28,11 @@ def test_other_frozen_maps_are_computed(name):
     assert not torch.equal(adapter(x), x)
     wider = Adapter(3, 4).requires_grad_(False)
     assert wider(x).shape == (5, 4)
+
+
+def test_a_map_without_a_bias_is_computed_unless_it_is_the_identity():
+    adapter, x = Adapter(3, 3).requires_grad_(False), torch.randn(5, 3)
+    adapter.register_parameter("bias", None)
+    assert adapter(x) is x
+    adapter.weight.mul_(2.0)
+    torch.testing.assert_close(adapter(x), 2 * x)
