@@ -82,6 +82,7 @@ def lines(home):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_killed_twenty_times_equals_an_uninterrupted_one(start, tmp_path):
     whole, home, generator = tmp_path / "whole", tmp_path / "killed", random.Random(20)
     finish(start(whole, 0.0), whole)
