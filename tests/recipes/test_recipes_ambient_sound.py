@@ -17,7 +17,7 @@ pytest.importorskip("reprkit_vision")
 ROOT = Path(__file__).parents[2]
 RATE = 16_000
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def run(folder, *flags, expect=0):
@@ -29,7 +29,7 @@ def run(folder, *flags, expect=0):
         *map(str, flags),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "REPRKIT_CACHE": str(folder / "cache")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, timeout=800)
     assert done.returncode == expect, done.stderr[-3000:]
     return json.loads((folder / "run/results.json").read_text()) if not expect else done.stderr
 
