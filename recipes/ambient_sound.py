@@ -19,7 +19,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from reprkit_audio import hearing
+from reprkit_audio import audio_visual
 from sklearn.model_selection import GroupKFold
 
 import reprkit as rk
@@ -62,11 +62,11 @@ def main(
     ranks: dict[str, list[int]] = {}
     parts = list(GroupKFold(folds, shuffle=True, random_state=seed).split(names, groups=names))
     for fold, (train, test) in enumerate(parts):
-        heard = hearing.describe_sounds(every["texture"].numpy(), train, components, clusters, seed)
+        targets = audio_visual.describe_sounds(every["texture"].numpy(), train, components, clusters, seed)
         mixed = np.random.default_rng(seed).permutation(train)
         sets = {
             name: Arrays(
-                {"x": every["x"][rows], "sound": heard.vectors[of], "cluster": heard.clusters[of]}, **form
+                {"x": every["x"][rows], "sound": targets.vectors[of], "cluster": targets.clusters[of]}, **form
             )
             for name, rows, of in (("true", train, train), ("mixed", train, mixed), ("test", test, test))
         }
@@ -85,28 +85,28 @@ def main(
             models[name].save(f"{out}/{name}-{fold}/model")
 
         found = {
-            name: hearing.joint_similarities(models[name], sets["test"])
+            name: audio_visual.joint_similarities(models[name], sets["test"])
             for name in ("contrastive", "shuffled")
         }
-        expected = hearing.expected_sounds(models["clusters"], sets["test"], heard.centers)
-        regressed = hearing.regress(every["x"].flatten(1).numpy(), heard.vectors, train, test)
-        found["clusters"] = hearing.similarities(expected, heard.vectors[test])
-        found["ridge"] = hearing.similarities(regressed, heard.vectors[test])
+        expected = audio_visual.expected_sounds(models["clusters"], sets["test"], targets.centers)
+        regressed = audio_visual.regress(every["x"].flatten(1).numpy(), targets.vectors, train, test)
+        found["clusters"] = audio_visual.similarities(expected, targets.vectors[test])
+        found["ridge"] = audio_visual.similarities(regressed, targets.vectors[test])
         for name, similarity in found.items():
-            ranks.setdefault(name, []).extend(hearing.ranks_of_own(similarity))
+            ranks.setdefault(name, []).extend(audio_visual.ranks_of_own(similarity))
         if fold == 0:
             shown, files = [whole.names[row] for row in test], [whole.sounds[row] for row in test]
-            units = hearing.exciting_pictures(models["contrastive"], sets["test"], shown, factor="image")
-            heard_first = hearing.hearings(sets["test"], found["contrastive"], shown, files)
+            units = audio_visual.exciting_pictures(models["contrastive"], sets["test"], shown, factor="image")
+            retrieved = audio_visual.retrieved_sounds(sets["test"], found["contrastive"], shown, files)
 
     counted = {name: np.array(values) for name, values in ranks.items()}
     baselines = {name: counted[name] for name in ("shuffled", "ridge")}
-    table = {name: {"sounds": hearing.recall(values, baselines)} for name, values in counted.items()}
-    table["chance"] = {"sounds": hearing.chance([len(test) for _, test in parts])}
+    table = {name: {"sounds": audio_visual.recall(values, baselines)} for name, values in counted.items()}
+    table["chance"] = {"sounds": audio_visual.chance([len(test) for _, test in parts])}
     columns = {f"sounds.recall_at_{k}": f"R@{k}" for k in (1, 5, 10)}
     columns |= {f"sounds.over_{name}": f"R@5 over {name}" for name in baselines}
     columns |= {f"sounds.over_{name}_error": f"± over {name}" for name in baselines}
-    sections = [Section("Units", [units]), Section("Heard in pictures", heard_first)]
+    sections = [Section("Units", [units]), Section("Retrieved sounds", retrieved)]
     page = rk.report(out, table, title="What pictures sound like", columns=columns, sections=sections)
     if rank() == 0:
         print(compare(table, columns))

@@ -27,7 +27,7 @@ def run_recipe(*args):
 
 
 @pytest.mark.slow
-def test_the_restart_with_the_best_validation_bound_is_kept(tmp_path):
+def test_the_restart_with_the_best_validation_bound_is_chosen(tmp_path):
     printed = run_recipe(
         *DATA, *SMALL, "--held-out", "sentences(part='held-out', size=40, longest=12)", "--restarts", 2,
         "--decoder", "pcfg(nonterminals=3, preterminals=4, width=16)", "--out", tmp_path,

@@ -74,12 +74,14 @@ def test_a_turn_trains_its_own_parameters(digits):
 
 
 def test_the_log_holds_the_losses_and_metrics_of_every_turn(digits):
-    class Told(Duel):
+    class RecordsEachTurn(Duel):
         def forward(self, model, batch, turn="main"):
             model.record(**{f"of_{turn}": torch.tensor(float(len(turn)))})
             return super().forward(model, batch, turn)
 
-    model = rk.build(data=digits, encoder="mlp(widths=(8,))", latent="continuous(dim=3)", objective=Told())
+    model = rk.build(
+        data=digits, encoder="mlp(widths=(8,))", latent="continuous(dim=3)", objective=RecordsEachTurn()
+    )
     line = rk.fit(model, digits, steps=1, batch=32, log_every=1, seed=0).metrics[-1]
     assert set(line["terms"]) == {"please", "tell"}
     assert line["loss"] == pytest.approx(sum(line["terms"].values()) / 2)

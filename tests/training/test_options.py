@@ -147,7 +147,7 @@ def test_recorded_options_are_plain_json():
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "hsdp(shards=2)", "tp(shards=2)"])
-def test_a_strategy_that_shards_nothing_is_said(strategy):
+def test_a_strategy_that_shards_nothing_warns(strategy):
     data = rk.dataset("digits")
     model = rk.build(data=data, encoder="mlp", latent="continuous(dim=2)", decoder="mlp")
     with pytest.warns(UserWarning, match="shards nothing with one process: start several with torchrun"):

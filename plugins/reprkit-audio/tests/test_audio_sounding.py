@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
-from reprkit_audio import hearing
+from reprkit_audio import audio_visual
 from reprkit_audio.commands import fetch
 from reprkit_audio.data.sounding import Sounding
 from reprkit_audio.fetching import fetch_pairs
@@ -248,37 +248,37 @@ def test_sounds_are_described_by_those_of_train_alone():
         [rng.normal(0, 1, (10, 6)), rng.normal(5, 1, (10, 6)), rng.normal(0, 99, (5, 6))]
     )
     train = np.arange(20)
-    heard = hearing.describe_sounds(textures, train, 3, 2, 0)
-    again = hearing.describe_sounds(np.concatenate([textures[:20], 7 * textures[20:]]), train, 3, 2, 0)
-    assert heard.vectors.shape == (25, 3)
-    np.testing.assert_array_equal(heard.vectors[:20], again.vectors[:20])
-    assert heard.vectors[:20].std() == pytest.approx(1)
-    assert len(set(heard.clusters[:10])) == len(set(heard.clusters[10:20])) == 1
-    assert heard.clusters[0] != heard.clusters[10]
-    np.testing.assert_allclose(heard.centers[heard.clusters[0]], heard.vectors[:10].mean(0), rtol=1e-4)
+    targets = audio_visual.describe_sounds(textures, train, 3, 2, 0)
+    again = audio_visual.describe_sounds(np.concatenate([textures[:20], 7 * textures[20:]]), train, 3, 2, 0)
+    assert targets.vectors.shape == (25, 3)
+    np.testing.assert_array_equal(targets.vectors[:20], again.vectors[:20])
+    assert targets.vectors[:20].std() == pytest.approx(1)
+    assert len(set(targets.clusters[:10])) == len(set(targets.clusters[10:20])) == 1
+    assert targets.clusters[0] != targets.clusters[10]
+    np.testing.assert_allclose(targets.centers[targets.clusters[0]], targets.vectors[:10].mean(0), rtol=1e-4)
     with pytest.raises(DataError, match="5 sounds to train on are too few for 6 clusters"):
-        hearing.describe_sounds(textures, np.arange(5), 3, 6, 0)
+        audio_visual.describe_sounds(textures, np.arange(5), 3, 6, 0)
 
 
 def test_ranks_recall_and_gains():
     sounds = np.eye(4)
     pictures = np.array([[1, 0, 0, 0], [1, 0.5, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]], float)
-    ranks = hearing.ranks_of_own(hearing.similarities(pictures, sounds))
+    ranks = audio_visual.ranks_of_own(audio_visual.similarities(pictures, sounds))
     assert ranks.tolist() == [1, 2, 3, 4]  # equal ones come before it
     ranks, other = np.array([1, 5, 6, 9]), np.array([9, 9, 1, 9])
-    found = hearing.recall(ranks, {"other": other}, at=(1, 5))
+    found = audio_visual.recall(ranks, {"other": other}, at=(1, 5))
     assert found["recall_at_1"] == 0.25
     assert found["recall_at_5"] == 0.5
     assert found["over_other"] == 0.25  # 1, 1, -1, 0
     assert found["over_other_error"] == pytest.approx(np.std([1, 1, -1, 0], ddof=1) / 2)
-    assert hearing.chance([10, 4], at=(1, 5)) == {"recall_at_1": 2 / 14, "recall_at_5": 9 / 14}
+    assert audio_visual.chance([10, 4], at=(1, 5)) == {"recall_at_1": 2 / 14, "recall_at_5": 9 / 14}
 
 
 def test_ridge_regression_finds_a_linear_map():
     rng = np.random.default_rng(0)
     pictures = rng.normal(size=(60, 4))
     sounds = pictures @ rng.normal(size=(4, 3)) + 2
-    found = hearing.regress(pictures, sounds, np.arange(50), np.arange(50, 60))
+    found = audio_visual.regress(pictures, sounds, np.arange(50), np.arange(50, 60))
     np.testing.assert_allclose(found, sounds[50:], atol=0.2)
 
 
@@ -294,15 +294,15 @@ def test_units_and_clusters_of_a_model(album):
     )
     centers = np.array([[0.0, 0], [2, 4]])
     # The head starts at zero, so that both clusters are equally probable.
-    np.testing.assert_allclose(hearing.expected_sounds(model, pairs, centers), [[1, 2]] * 4)
-    figure = hearing.exciting_pictures(model, pairs, data.names, units=3, shown=2)
+    np.testing.assert_allclose(audio_visual.expected_sounds(model, pairs, centers), [[1, 2]] * 4)
+    figure = audio_visual.exciting_pictures(model, pairs, data.names, units=3, shown=2)
     seen = activations(model, pairs)["features"]
     assert len(figure.rows) == 3
     for label, row in figure.rows.items():
         unit = int(label.partition(":")[0])
         np.testing.assert_allclose(row[0], values["x"][seen[:, unit].argmax()])
     similarity = np.array([[0, 1, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
-    pictures, players = hearing.hearings(pairs, similarity, data.names, data.sounds, shown=2)
+    pictures, players = audio_visual.retrieved_sounds(pairs, similarity, data.names, data.sounds, shown=2)
     assert len(pictures.rows["picture"]) == 2
     assert players.notes["1. cow/one"] == {"own sound": "rank 4 of 4", "found first": "cow/two"}
     np.testing.assert_allclose(players.rows["1. cow/one"]["found first"], sound.read(data.sounds[1]).numpy())

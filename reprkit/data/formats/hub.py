@@ -102,7 +102,7 @@ class Hub(Dataset):
             self._name,
             categories,
         )
-        self._table = table.select_columns(self._columns.columns)
+        self._table = table.select_columns(self._columns.columns).with_format("arrow")
         self._rows, self._lengths = torch.empty(0, dtype=torch.int64), dict[str, Tensor]()
         self._decoded: Tensors | list[dict[str, Tensor]] | None = None
         self._read_rows(corrupt)
@@ -132,7 +132,7 @@ class Hub(Dataset):
             return self._columns.to_batch_dtype(self._decoded[position])
         number = int(self._rows[position])
         try:
-            (row,) = rows_of(self._table.with_format("arrow")[number : number + 1])
+            (row,) = rows_of(self._table[number : number + 1])
             return self._columns.example(row)
         except Exception as error:
             raise DataError(

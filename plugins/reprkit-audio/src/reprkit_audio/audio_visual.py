@@ -1,4 +1,4 @@
-"""What a network hears in pictures: sounds as clusters and components, ranks, baselines, and figures of a page."""
+"""Pictures with sounds: sounds as clusters and components, ranks of retrieved sounds, baselines, and figures of a page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIDE = 96  # pixels of a picture on a page, at most
 _PEAK = 1e-9
 
 
-class Heard(NamedTuple):
+class SoundTargets(NamedTuple):
     """Sounds as a network learns them.
 
     Attributes:
@@ -41,7 +41,7 @@ def describe_sounds(
     components: int,
     clusters: int,
     seed: int,
-) -> Heard:
+) -> SoundTargets:
     """Describe all sounds by components and k-means clusters that are fitted to those of ``train`` alone.
 
     Raises:
@@ -59,7 +59,7 @@ def describe_sounds(
     vectors = reduce.transform(textures)
     vectors = (vectors / max(float(vectors[train].std()), _PEAK)).astype(np.float32)
     means = KMeans(clusters, n_init=10, random_state=seed).fit(vectors[train])
-    return Heard(vectors, means.predict(vectors).astype(np.int64), means.cluster_centers_)
+    return SoundTargets(vectors, means.predict(vectors).astype(np.int64), means.cluster_centers_)
 
 
 def regress(
@@ -176,7 +176,7 @@ def exciting_pictures(
     )
 
 
-def hearings(
+def retrieved_sounds(
     data: Dataset,
     similarity: Float[np.ndarray, "n n"],
     names: Sequence[str],
