@@ -13,18 +13,29 @@ from reprkit.types import Losses
 from reprkit.utils import collectives
 
 
-def average_losses(pieces: Sequence[Losses]) -> Losses:
-    """Average the losses over the micro-batches or turns of a step; each name over those that have it, as turns have their own."""
+def join_losses(pieces: Sequence[tuple[str, Losses]]) -> Losses:
+    """Join the losses of a step, given as (turn, losses) of each micro-batch and turn.
+
+    A term or metric is the mean over the pieces that have it.  The total is the mean over the pieces of turn "main" (of the
+    first turn, where that one was not computed); the total of another turn, such as "critic", becomes metric ``critic_loss``.
+    """
     if len(pieces) == 1:
-        return pieces[0]
-    averaged: dict[str, dict[str, Tensor]] = {}
-    for kind in ("terms", "metrics"):
-        found: dict[str, list[Tensor]] = {}
-        for piece in pieces:
-            for name, value in getattr(piece, kind).items():
-                found.setdefault(name, []).append(value.float())
-        averaged[kind] = {name: torch.stack(values).mean(0) for name, values in found.items()}
-    return Losses(total=torch.stack([piece.total.detach() for piece in pieces]).mean(0), **averaged)
+        return pieces[0][1]
+    found: dict[str, dict[str, list[Tensor]]] = {"terms": {}, "metrics": {}}
+    totals: dict[str, list[Tensor]] = {}
+    for turn, losses in pieces:
+        totals.setdefault(turn, []).append(losses.total.detach())
+        for kind, named in found.items():
+            for name, value in getattr(losses, kind).items():
+                named.setdefault(name, []).append(value.float())
+    averaged = {
+        kind: {name: torch.stack(values).mean(0) for name, values in named.items()}
+        for kind, named in found.items()
+    }
+    loss_of = {turn: torch.stack(values).mean(0) for turn, values in totals.items()}
+    total = loss_of.pop("main" if "main" in loss_of else next(iter(loss_of)))
+    averaged["metrics"] = {f"{turn}_loss": value for turn, value in loss_of.items()} | averaged["metrics"]
+    return Losses(total=total, **averaged)
 
 
 def metrics_line(

@@ -20,7 +20,7 @@ from reprkit.runs.changes import compare_runs, warning_about
 from reprkit.runs.metrics import finite_metrics
 from reprkit.runs.model_summary import model_summary
 from reprkit.runs.origin import find_recipe
-from reprkit.runs.records import average_losses, metrics_line
+from reprkit.runs.records import join_losses, metrics_line
 from reprkit.runs.writer import RunWriter
 from reprkit.training.best import BestModel
 from reprkit.training.label_match import match_labels
@@ -102,12 +102,10 @@ class Loop:
     ) -> None:
         """Write a line of metrics."""
         train_state = self.train_state
-        if (
-            losses is not None
-            and any(losses is piece for piece in train_state.pieces)
-            and self.options.accumulate > 1
-        ):
-            losses = average_losses(train_state.pieces)
+        pieces = train_state.pieces
+        joined = self.options.accumulate > 1 or len({turn for turn, _ in pieces}) > 1
+        if joined and any(losses is piece for _, piece in pieces):
+            losses = join_losses(pieces)
         more = {**train_state.step_metrics(), **more}
         times = {"seconds": round(self.writer.seconds, 3), "data_wait": self.writer.waiting["data"]}
         if index >= 0:
@@ -390,7 +388,7 @@ class Loop:
         due = self._log_every and (last or (index + 1) % self._log_every == 0)
         fresh = train_state.pieces and self._logged != index
         if probes or (due and fresh):
-            self.log(index, average_losses(train_state.pieces) if fresh else None, None, {}, probes)
+            self.log(index, join_losses(train_state.pieces) if fresh else None, None, {}, probes)
         if last or (index + 1) % monitor.LOOK_EVERY == 0:
             self._monitor.run_diagnostics(index)
         self._bar.advance(index + 1)

@@ -186,7 +186,7 @@ class TrainState:
             if isinstance(extra, nn.Module)
         }
         self.position, self._piece_index, self.last_piece = 0, 0, True
-        self.pieces: list[Losses] = []
+        self.pieces: list[tuple[str, Losses]] = []  # the turn and losses of every forward pass of the step
         self.last_batch: dict[str, Tensor] | None = None
         # The batch of a step in pieces, before its first forward.
         self._whole: Mapping[str, Tensor] | None = None
@@ -287,7 +287,7 @@ class TrainState:
             self._raise_explained(error)
             raise
         if isinstance(losses, Losses) and not self.repeating:
-            self.pieces.append(losses)
+            self.pieces.append((turn, losses))
         return losses
 
     @torch.no_grad()
@@ -341,7 +341,9 @@ class TrainState:
             )
         self._totals.append(total.detach())
         if not self.repeating:
-            problem = self.value_monitor.check(self.position, total, self.pieces[-1] if self.pieces else None)
+            problem = self.value_monitor.check(
+                self.position, total, self.pieces[-1][1] if self.pieces else None
+            )
             if problem is not None:
                 self._on_non_finite(problem, batch)
         try:

@@ -84,8 +84,27 @@ def test_the_log_holds_the_losses_and_metrics_of_every_turn(digits):
     )
     line = rk.fit(model, digits, steps=1, batch=32, log_every=1, seed=0).metrics[-1]
     assert set(line["terms"]) == {"please", "tell"}
-    assert line["loss"] == pytest.approx(sum(line["terms"].values()) / 2)
+    assert line["loss"] == pytest.approx(line["terms"]["please"])
+    assert line["metrics"]["critic_loss"] == pytest.approx(line["terms"]["tell"])
     assert (line["metrics"]["of_main"], line["metrics"]["of_critic"]) == (4, 6)
+
+
+@pytest.mark.parametrize("logged", ["main", "critic"])
+def test_a_line_with_results_holds_every_turn(digits, logged):
+    model = rk.build(data=digits, encoder="mlp(widths=(8,))", latent="continuous(dim=3)", objective=Duel())
+    steps = rk.loop(model, digits, steps=1, batch=32, seed=0)
+    for step in steps:
+        losses = {}
+        for turn in ("main", "critic"):
+            losses[turn] = step.model(step.batch, turn=turn)
+            step.backward(losses[turn].total)
+            step.update(turn)
+        step.log(losses[logged], {"own": {"number": 1.0}})
+    line = steps.writer.lines[-1]
+    assert line["results"] == {"own": {"number": 1.0}}
+    assert line["loss"] == pytest.approx(losses["main"].total.item())
+    assert line["metrics"]["critic_loss"] == pytest.approx(losses["critic"].total.item())
+    assert set(line["terms"]) == {"please", "tell"}
 
 
 def test_unknown_turns_are_refused(digits):
