@@ -37,6 +37,7 @@ SPEECH = "parallel-speech(voices=('rms', 'slt'), frames=64)"
 ARGUMENTS = {
     "ambient_sound": {"data": "sounding(root='album', size=16)"},
     "codec_networks": {"data": PHOTOS},
+    "colorization": {"data": PHOTOS, "more": [], "judge": "none"},
     "compress": {"data": PHOTOS},
     "compress_speech": {"preset": "waves", "critic_from": 0},
     "documents": {"data": "pages(count=40, fonts={fonts!r})", "test": "pages(count=10, fonts={fonts!r})"},
