@@ -45,6 +45,15 @@ ARGUMENTS = {
     "parallel_conversion": {"data": SPEECH},
     "speech_units": {"data": SPEECH},
     "split_brain": {"data": "photos(size=16, crops=20, side=80)", "more": ""},
+    "transfer": {
+        "data": "digits",
+        "encoder": "vit(patch=2, width=16, depth=1)",
+        "decoder": "vit(patch=2, width=16, depth=1)",
+        "cell": 2,
+        "labeled": 100,
+        "tested": 50,
+        "tune": "finetune(steps=1)",
+    },
     "vocoder": {"critic_from": 0},
     "watermark": {"data": PHOTOS, "stamps": "drawn"},
 }
