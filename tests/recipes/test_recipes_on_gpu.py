@@ -37,6 +37,7 @@ SPEECH = "parallel-speech(voices=('rms', 'slt'), frames=64)"
 ARGUMENTS = {
     "ambient_sound": {"data": "sounding(root='album', size=16)"},
     "codec_networks": {"data": PHOTOS},
+    "colorization": {"data": PHOTOS, "more": [], "judge": "none"},
     "compress": {"data": PHOTOS},
     "compress_speech": {"preset": "waves", "critic_from": 0},
     "documents": {"data": "pages(count=40, fonts={fonts!r})", "test": "pages(count=10, fonts={fonts!r})"},
@@ -44,6 +45,15 @@ ARGUMENTS = {
     "parallel_conversion": {"data": SPEECH},
     "speech_units": {"data": SPEECH},
     "split_brain": {"data": "photos(size=16, crops=20, side=80)", "more": ""},
+    "transfer": {
+        "data": "digits",
+        "encoder": "vit(patch=2, width=16, depth=1)",
+        "decoder": "vit(patch=2, width=16, depth=1)",
+        "cell": 2,
+        "labeled": 100,
+        "tested": 50,
+        "tune": "finetune(steps=1)",
+    },
     "vocoder": {"critic_from": 0},
     "watermark": {"data": PHOTOS, "stamps": "drawn"},
 }

@@ -112,11 +112,16 @@ def reprkit_encoders() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_objectives() -> Iterator[Spec]:
-    """Translation between two domains."""
+    """Translation between two domains, and colorization."""
     yield Spec(
         "cycle",
         "reprkit_vision.objectives.cycle:Cycle",
         "CycleGAN: translation between two domains without pairs (arXiv 1703.10593)",
+    )
+    yield Spec(
+        "colorization",
+        "reprkit_vision.objectives.colorization:Colorization",
+        "Classes of color from lightness, rare ones weighted more (arXiv 1603.08511)",
     )
 
 
@@ -125,6 +130,12 @@ def reprkit_evaluators() -> Iterator[Spec]:
     """Metrics of images."""
     yield Spec(
         "image-quality", "reprkit_vision.image_quality:ImageQuality", "PSNR and SSIM of reconstructions"
+    )
+    yield Spec(
+        "recoloring",
+        "reprkit_vision.recoloring:Recoloring",
+        "Predicted colors beside the true ones: area under the curve of errors, and a judge",
+        ("skimage",),
     )
 
 
