@@ -30,15 +30,10 @@ from reprkit.reporting import Section, compare, exhibit
 from reprkit.utils.collectives import rank
 
 
-def train_judge(train: rk.Dataset, label: str, network: str, steps: int, seed: int, out: str):
+def judge_of(train: rk.Dataset, label: str, network: str, steps: int, seed: int, out: str):
     """A function from pictures (n h w c) to the classes that a network, trained on real pictures, sees in them."""
-    model = rk.build(
-        data=train,
-        encoder=network,
-        latent="continuous(dim=64)",
-        objective=f"classify(label={label!r})",
-        seed=seed,
-    )
+    objective = f"classify(label={label!r})"
+    model = rk.build(data=train, encoder=network, latent="continuous(dim=64)", objective=objective, seed=seed)
     rk.fit(model, train, steps=steps, batch=32, lr=2e-3, seed=seed, out=out, schedule="cosine")
 
     def judge(pictures: np.ndarray) -> np.ndarray:
@@ -83,9 +78,8 @@ def main(
         seed=seed,
     )
     rk.fit(model, train, steps=steps, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **launch)
-    judges = {
-        name: train_judge(train, name, network, judged, seed, f"{out}/{name}") for name in (content, style)
-    }
+    labels = (content, style)
+    judges = {name: judge_of(train, name, network, judged, seed, f"{out}/{name}") for name in labels}
 
     known = test.batch(range(min(examples, len(test))))
     real, other = known["x"].numpy(), np.random.default_rng(seed).permutation(len(known["x"]))
@@ -103,21 +97,16 @@ def main(
         right = {each: float((judges[each](pictures) == wanted[each]).mean()) for each in wanted}
         whole = table.get("real", {"right": right})["right"]
         table[name] = {"right": right, "kept": {each: right[each] / max(whole[each], 1e-9) for each in right}}
-    columns = {f"{kind}.{name}": f"{name}, {kind}" for kind in ("right", "kept") for name in (content, style)}
-    side = min(8, len(real))
-    grid = {"object": real[:side]}
-    for row in range(side):
-        one = {"x": known["x"][row : row + 1].expand(side, *known["x"].shape[1:])}
+    columns = {f"{kind}.{name}": f"{name}, {kind}" for kind in ("right", "kept") for name in labels}
+    grid = {"object": np.concatenate([real[:8], np.zeros_like(real[:1])])}
+    for row in range(min(8, len(real))):
         with torch.no_grad():
-            mixed = model.encode({"x": known["x"][:side]}) | model.encode(one, factors=["texture"])
+            one = model.encode({"x": known["x"][[row] * 8]}, factors=["texture"])
+            mixed = model.encode({"x": known["x"][:8]}) | one
         grid[f"texture {row}"] = np.concatenate([model.decode(mixed, to="numpy"), real[row : row + 1]])
-    grid["object"] = np.concatenate([grid["object"], np.zeros_like(real[:1])])
-    figures = exhibit(
-        "Test pictures: objects of the first row, textures of the last column", test.signature["x"], grid
-    )
-    page = rk.report(
-        out, table, columns=columns, sections=[Section("Swaps", figures)], title="Object and texture"
-    )
+    title = "Test pictures: objects of the first row, textures of the last column"
+    sections = [Section("Swaps", exhibit(title, test.signature["x"], grid))]
+    page = rk.report(out, table, columns=columns, sections=sections, title="Object and texture")
     if rank() == 0:
         print(compare(table, columns))
         print(f"\nthe page: {page}")
