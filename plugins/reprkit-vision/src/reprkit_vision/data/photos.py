@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ class Photos(Tensors):
         crops: number of crops of each photograph, at random positions.
         stride: take all crops on a grid with this spacing in pixels, instead of ``crops``.
         side: pixels of a photograph's shorter side, at least ``size``; 1,000,000 leaves all as they are.
+        light: "bright" or "dark": the third of the photographs of the highest or the lowest mean gray value, such as day and dusk.
         fetched: include Debian's gcompris-qt-data (mostly CC-BY-SA 3.0 and public domain, per file).
         seed: of the positions.
 
@@ -52,6 +54,7 @@ class Photos(Tensors):
         crops: Count = 64,
         stride: Count | None = None,
         side: Count = 160,
+        light: Literal["all", "bright", "dark"] = "all",
         fetched: bool = False,
         seed: Seed = 0,
     ) -> None:
@@ -62,8 +65,9 @@ class Photos(Tensors):
         self._numbers: list[
             int
         ] = []  # place of each photograph among all, also those that are too small here
-        for number, (name, photo) in enumerate(_photographs(fetched)):
-            pixels = _downscale(photo, side)
+        photographs = [(name, _downscale(photo, side)) for name, photo in _photographs(fetched)]
+        photographs = _choose_light(photographs, light)
+        for number, (name, pixels) in enumerate(photographs):
             if min(pixels.shape[:2]) < size:
                 continue
             squares = _cut_crops(pixels, size, crops, stride, np.random.default_rng((seed, number)))
@@ -71,7 +75,7 @@ class Photos(Tensors):
             owners.append(torch.full((len(squares),), len(self.names)))
             self.names.append(name)
             self._numbers.append(number)
-        self._all = number + 1
+        self._all = len(photographs)
         if not crops_of:
             raise DataError(f"no photograph is large enough for crops of {size} pixels")
         super().__init__(
@@ -111,6 +115,14 @@ class Photos(Tensors):
 def fetched_folder() -> Path:
     """The folder that ``reprkit vision fetch photos`` fills."""
     return cache_folder("vision") / "photos"
+
+
+def _choose_light(photographs: list[tuple[str, np.ndarray]], light: str) -> list[tuple[str, np.ndarray]]:
+    """Return the third of the photographs with the highest or lowest mean, in their order, or all."""
+    order = np.argsort([pixels.mean() for _, pixels in photographs], kind="stable")
+    third = len(order) // 3
+    numbers = {"all": order, "dark": order[:third], "bright": order[len(order) - third :]}[light]
+    return [photographs[number] for number in sorted(numbers)]
 
 
 def _photographs(fetched: bool) -> Iterator[tuple[str, Image.Image]]:
