@@ -20,6 +20,26 @@ def reprkit_latents() -> Iterator[Spec]:
         "reprkit_structure.latents.tree_lstm:TreeLSTMLatent",
         "A tree with vectors of its phrases, composed bottom-up (arXiv 1503.00075)",
     )
+    yield Spec(
+        "derivation",
+        "reprkit_structure.latents.derivation:Derivation",
+        "A syntax tree, written by the rules of a grammar (arXiv 1810.02720, 1806.07832)",
+    )
+
+
+@hookimpl
+def reprkit_objectives() -> Iterator[Spec]:
+    """Training on trees."""
+    yield Spec(
+        "parse",
+        "reprkit_structure.objectives.parse:Parse",
+        "Texts to syntax trees from pairs, by the rules of a grammar (arXiv 1810.02720)",
+    )
+    yield Spec(
+        "structvae",
+        "reprkit_structure.objectives.structvae:StructVAE",
+        "Texts with trees and many without: trees are drawn and rewarded (arXiv 1806.07832)",
+    )
 
 
 @hookimpl
@@ -45,6 +65,11 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "reprkit_structure.evaluators.bracket_f1:BracketF1",
         "Brackets of a model's trees beside gold ones and branching baselines",
     )
+    yield Spec(
+        "exact-tree",
+        "reprkit_structure.evaluators.exact_tree:ExactTree",
+        "Syntax trees that a model writes for texts: exact, labeled bracket F1",
+    )
 
 
 @hookimpl
@@ -59,4 +84,14 @@ def reprkit_datasets() -> Iterator[Spec]:
         "sentences",
         "reprkit_structure.data.sentences:Sentences",
         "Sentences of a small English grammar, with constructions that can be held out",
+    )
+    yield Spec(
+        "templates",
+        "reprkit_structure.data.templates:Templates",
+        "Sentences made by templates with the Python expressions that they describe",
+    )
+    yield Spec(
+        "docstrings",
+        "reprkit_structure.data.docstrings:Docstrings",
+        "One-line docstrings of Python sources with the function's signature or return value",
     )

@@ -1,0 +1,1 @@
+"""Objectives of texts with trees."""
