@@ -37,6 +37,9 @@ class CodesOf(Tensors):
     in its order, and ``split`` divides them as ``data.split`` does: a test example of the first model is a test example of the
     second.
 
+    ``joint=True`` gives each factor's vector in the space where the objective compares factors, as vectors (d,): those of
+    ``model.joint_vectors``, such as CLIP's.
+
     Two-stage models: van den Oord et al. 2017 (arXiv 1711.00937), section 3.3; Rombach et al. 2022 (arXiv 2112.10752), section 3.
 
     Args:
@@ -48,12 +51,14 @@ class CodesOf(Tensors):
             that encoders standardize the codes, and decoders return codes in their own units.  They are those of these examples,
             after ``split`` those of the train part.  Or another ``CodesOf``, whose mean and standard deviation are taken: that of
             the training data.
+        joint: give the vectors of ``model.joint_vectors`` instead of codes.
         grid: give the symbols of a latent with one slot as a map (rows columns), for a code with a grid.
         batch: number of examples that are encoded at a time.
         device: device for encoding, to which the model is moved; by default a GPU if there is one, or a given model's own.
 
     Raises:
-        BuildError: several factors and none named, slots of different vocabularies, or ``grid`` for a code without one.
+        BuildError: several factors and none named, slots of different vocabularies, ``grid`` for a code without one, or ``grid``
+            with ``joint``.
         CheckpointError: no such checkpoint.
         DataError: data that the model cannot read, a field of ``keep`` that does not exist or has the name of a code, or
             ``standardize`` for symbols.
@@ -68,6 +73,7 @@ class CodesOf(Tensors):
         keep: Sequence[str] = (),
         standardize: bool | CodesOf = False,
         grid: bool = False,
+        joint: bool = False,
         batch: Count = 256,
         device: str | None = None,
     ) -> None:
@@ -84,7 +90,11 @@ class CodesOf(Tensors):
         names = [factor] if factor is None or isinstance(factor, str) else list(factor)
         resolved = [resolve_factor(loaded.factors, name, "data set codes") for name in names]
         self.factors = {"x" if single else name: name for name in resolved}
-        self._keep, self._grid, self._batch = tuple(keep), grid, batch
+        self._keep, self._grid, self._joint, self._batch = tuple(keep), grid, joint, batch
+        if grid and joint:
+            raise BuildError(
+                "codes: grid=True is for maps of symbols, and joint=True gives vectors: omit one"
+            )
         self._standardize = standardize
         self._check_copied_fields()
         values, grids = self._encode()
@@ -123,6 +133,7 @@ class CodesOf(Tensors):
                     keep=self._keep,
                     standardize=standardize,
                     grid=self._grid,
+                    joint=self._joint,
                     batch=self._batch,
                 )
                 standardize = codes if standardize is True else standardize  # the train part is the first
@@ -151,6 +162,8 @@ class CodesOf(Tensors):
     def _code_field(self, field: str, values: Mapping[str, Tensor], grid: tuple[int, ...] | None) -> Field:
         from reprkit.models.priors import code_field
 
+        if self._joint:
+            return Field(kind="vector", shape=tuple(values[field].shape[1:]))
         latent = self.model.latent(self.factors[field])
         if grid is not None:
             return Field(kind="map", shape=grid, vocab=(latent.vocab or (0,))[0])
@@ -168,7 +181,7 @@ class CodesOf(Tensors):
                 )
             mask = self._values.get(f"{name}_mask")
             code = self._values[name][rows].double()
-            code = code.flatten(0, 1) if mask is None else code[mask[rows]]
+            code = code.reshape(-1, code.shape[-1]) if mask is None else code[mask[rows]]
             columns = tuple(number_column(f"{number}", each.numpy()) for number, each in enumerate(code.T))
             fields[name] = replace(fields[name], columns=columns)
         return Signature(fields)
@@ -182,7 +195,7 @@ class CodesOf(Tensors):
         grids: dict[str, tuple[int, ...]] = {}
         with eval_mode(self.model):
             for batch in self.source.batches(self._batch):
-                codes = self.model.encode(batch, factors=list(self.factors.values()))
+                codes = {} if self._joint else self.model.encode(batch, factors=list(self.factors.values()))
                 fields = {
                     name: batch[name]
                     for copied in self._copied_fields()
@@ -190,6 +203,9 @@ class CodesOf(Tensors):
                     if name in batch
                 }
                 for field, factor in self.factors.items():
+                    if self._joint:
+                        fields[field] = self.model.joint_vectors(batch, factor)
+                        continue
                     latent, code = self.model.latent(factor), codes[factor]
                     made = code_to_batch(code, latent)
                     if self._grid:

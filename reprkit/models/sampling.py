@@ -14,7 +14,8 @@ from reprkit.errors import BuildError, DataError, PartArgumentError
 from reprkit.interfaces import require
 from reprkit.models.grid import row_grid, step_grid, to_tokens
 from reprkit.models.token_sampler import TokenSampler
-from reprkit.types import Code, Codes, Decoded
+from reprkit.types import Batch, Code, Codes, Decoded
+from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
@@ -30,6 +31,7 @@ def sample(
     factor: str | None = None,
     temperature: float = 1.0,
     output: str | None = None,
+    like: Batch | None = None,
     **options: Any,
 ) -> Decoded:
     """Sample ``size`` new examples: draw codes from a prior and decode them.
@@ -47,6 +49,7 @@ def sample(
         factor: the factor whose codes ``prior`` generates, where the model has several; the others use their own priors.
         temperature: temperature of the draws from ``prior``; below 1 they are closer to its most likely value.
         output: the output to decode, where there are several; only the factors that it reads are drawn.
+        like: a batch (size ...) with the conditions: the fields that the factors of ``prior`` read, or an objective's sampler.
         options: of the objective's sampler; none otherwise.
 
     Raises:
@@ -63,7 +66,9 @@ def sample(
             not ignored,
             f"objective {model.objective.title} has a sampler of its own, which takes no {ignored}",
         )
-        return generating[0].sample(model, size, generator, **options)
+        return generating[0].sample(
+            model, size, generator, **options, **({} if like is None else {"like": like})
+        )
     if options:
         raise PartArgumentError(
             f"no option {next(iter(options))!r}: objective {model.objective.title} has no sampler of its own, and codes from a "
@@ -71,9 +76,15 @@ def sample(
         )
     to = model.get_output(output)
     if prior is None:
+        require(
+            like is None,
+            "like= holds the conditions of a prior= or of a diffusion, and this model has neither: omit it",
+        )
         codes = prior_codes(model, size, generator, factors=to.reads)
     else:
-        codes = learned_codes(model, prior, size, generator, factor=factor, temperature=temperature)
+        codes = learned_codes(
+            model, prior, size, generator, factor=factor, temperature=temperature, like=like
+        )
     if "causal" in to.decoder.provides:
         return generate(model, codes, size=size, generator=generator, output=output)
     return model.decode(codes, output=output)
@@ -107,23 +118,46 @@ def learned_codes(
     *,
     factor: str | None = None,
     temperature: float = 1.0,
+    like: Batch | None = None,
 ) -> Codes:
     """Sample the codes of one factor token by token from a learned prior, and those of the others from their own priors.
 
+    A prior with factors of its own is conditioned on the fields of ``like`` (size ...) that these read.
+
     Raises:
-        BuildError: the prior was trained on other codes.
+        BuildError: the prior was trained on other codes, or it has factors and ``like`` is not given.
+        PartArgumentError: ``like`` for a prior without factors, or of another number of examples.
     """
     from reprkit.models.factor import resolve_factor
     from reprkit.models.priors import batch_to_code, check_fit, load_prior
 
     name = resolve_factor(model.factors, factor, "sampling by a prior")
-    like, latent = _empty_codes(model)[name], model.latent(name)
+    empty, latent = _empty_codes(model)[name], model.latent(name)
     learned = load_prior(prior, model.device)
-    check_fit(learned, latent, like.length)
-    samples = learned.generate(size=size, temperature=temperature, generator=generator)
-    code = batch_to_code(learned.to_batch(samples)["x"], latent, like)
+    check_fit(learned, latent, empty.length)
+    conditions = _prior_conditions(learned, size, like)
+    with eval_mode(learned):
+        samples = learned.generate(conditions, size=size, temperature=temperature, generator=generator)
+    code = batch_to_code(learned.to_batch(samples)["x"], latent, empty)
     others = [other for other in model.factors if other != name]
     return prior_codes(model, size, generator, factors=others) | {name: code}
+
+
+def _prior_conditions(prior: Model, size: int, like: Batch | None) -> Codes | None:
+    """Return the codes of a prior's own factors, from the fields of ``like``; None for a prior without factors."""
+    fields = {each.input for each in prior.factors.values()}
+    if not fields:
+        require(like is None, "like= holds the conditions of a prior, and this one has no factors: omit it")
+        return None
+    if like is None or not fields <= set(like):
+        raise BuildError(
+            f"the prior is conditioned on {', '.join(sorted(fields))}: give a batch with these fields, like="
+        )
+    given = {name: value for name, value in like.items() if name.removesuffix("_mask") in fields}
+    wrong = [len(value) for value in given.values() if len(value) != size]
+    require(not wrong, f"like= holds {wrong[:1] and wrong[0]} examples, and size is {size}")
+    with eval_mode(prior):
+        return prior.encode(prior.to_device(given))
 
 
 def _require_signature(model: Model) -> Signature:

@@ -239,12 +239,13 @@ class Diffusion(Objective):
         )
         times = torch.linspace(self.steps - 1, 0, count).round().long().tolist()
         with eval_mode(model):
+            conditions = self._encode_conditions(model, batch)  # once: they are equal at all steps
             for number, time in enumerate(times):
                 share = self.shares[time].to(x)
                 earlier = (
                     self.shares[times[number + 1]].to(x) if number + 1 < count else torch.ones_like(share)
                 )
-                predicted, decoded = self._predict(model, batch, x, time, guidance)
+                predicted, decoded = self._predict(model, batch, x, time, guidance, conditions)
                 data = predicted_data(self.prediction, predicted, x, share)
                 if model.output_field.range is not None:
                     data = data.clamp(-1, 1)
@@ -274,12 +275,30 @@ class Diffusion(Objective):
             batch[model.output] = model.to_device(model.signature.example(size))[model.output]
         return batch
 
+    def _encode_conditions(self, model: Model, batch: Batch) -> Codes:
+        """Return the codes of the factors that read neither the noised data nor the time, nor are conditioned on others."""
+        names = tuple(
+            name
+            for name, each in model.factors.items()
+            if each.input not in (model.output, "time") and each.condition is None
+        )
+        return model.encode(batch, factors=names) if names else Codes({})
+
     def _predict(
-        self, model: Model, batch: Batch, x: Tensor, time: int, guidance: float
+        self,
+        model: Model,
+        batch: Batch,
+        x: Tensor,
+        time: int,
+        guidance: float,
+        conditions: Codes | None = None,
     ) -> tuple[Tensor, Decoded]:
-        """Return the decoder's prediction in the layout of ``x``, rescaled, and its output."""
+        """Return the prediction in the layout of ``x``, rescaled, and the output; ``conditions`` are codes that are not encoded again."""
         step = torch.full((len(x),), time, dtype=torch.int64, device=x.device)
-        codes = model.encode(self._view(model, batch, x, step), in_range=False)
+        given = Codes({}) if conditions is None else conditions
+        others = tuple(name for name in model.factors if name not in given)
+        codes = model.encode(self._view(model, batch, x, step), factors=others, in_range=False)
+        codes = Codes({name: given[name] if name in given else codes[name] for name in model.factors})
         length = model.output_length(batch)
         decoded = model.decode(codes, length=length)
         predicted = self._rescaled(model, decoded)

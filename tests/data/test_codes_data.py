@@ -221,3 +221,29 @@ def test_parts_of_their_own_are_standardized_by_the_train_part(digits):
     assert test.signature["x"].columns == train.signature["x"].columns
     given = CodesOf(model, digits, standardize=train)
     assert given.split(1)[0].signature["x"].columns == train.signature["x"].columns
+
+
+def test_joint_vectors_are_those_of_the_model_and_standardized(digits):
+    factors = {
+        "image": rk.factor("mlp(width=16)", "continuous(dim=4)"),
+        "label": rk.factor("mlp(width=16)", "continuous(dim=4)", input="label"),
+    }
+    model = rk.build(data=digits, factors=factors, objective="across(dim=5)", seed=1).eval()
+    train, test = digits.split()
+    known = CodesOf(model, train, factor=["image"], joint=True, keep=("x",), standardize=True)
+    other = CodesOf(model, test, factor=["image"], joint=True, standardize=known)
+    batch = other.batch(range(7))
+    torch.testing.assert_close(batch["image"], model.joint_vectors(test.batch(range(7)), "image", to="torch"))
+    torch.testing.assert_close(batch["image"].norm(dim=1), torch.ones(7))
+    field = known.signature["image"]
+    assert (field.kind, field.shape) == ("vector", (5,))
+    assert other.signature["image"].columns == field.columns
+    vectors = known.batch(range(len(known)))["image"].double()
+    for number, column in enumerate(field.columns):
+        assert column.mean == pytest.approx(float(vectors[:, number].mean()), abs=1e-5)
+        assert column.std == pytest.approx(float(vectors[:, number].std(correction=0)), rel=1e-3)
+    assert torch.equal(known.batch([3])["x"], train.batch([3])["x"])
+    parts = CodesOf(model, digits, factor=["image"], joint=True).split()
+    assert torch.equal(parts[1].batch(range(7))["image"], batch["image"])
+    with pytest.raises(BuildError, match="omit one"):
+        CodesOf(model, digits, factor="image", joint=True, grid=True)

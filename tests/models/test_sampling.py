@@ -290,3 +290,50 @@ def test_options_for_symbols_raise_for_real_values():
         model.generate(length=3, prime=torch.zeros(1, 3))
     with pytest.raises(BuildError, match="give the number of tokens"):
         model.generate()
+
+
+def conditional_prior():
+    """A model of digits by symbols, a prior of its symbols given the label, and both kinds of conditions."""
+    data = rk.dataset("digits").split()[0]
+    model = rk.build(
+        data=data, encoder="conv(width=8)", latent="vq(codes=4, dim=4)", decoder="conv(width=8)", seed=0
+    ).eval()
+    codes = rk.data.CodesOf(model, data)
+    label = rk.factor("mlp(width=16)", "continuous(dim=16)", input="label", pool=True)
+    prior = rk.build(
+        data=codes,
+        factors={"label": label},
+        decoder="transformer(width=16, depth=1, heads=2, causal=True)",
+        output="x",
+        objective="autoregressive",
+        seed=0,
+    )
+    return model, prior, {"label": torch.tensor([1, 7, 1])}
+
+
+def test_a_prior_is_conditioned_on_the_fields_that_its_factors_read():
+    model, prior, like = conditional_prior()
+    found = model.sample(3, torch.Generator().manual_seed(0), prior=prior, like=like)
+    prior.eval()
+    with torch.no_grad():
+        drawn = prior.generate(prior.encode(like), length=4, generator=torch.Generator().manual_seed(0)).x[
+            ..., 0
+        ]
+        z = model.latent("code").embed(drawn.long().unsqueeze(-1))
+        expected = model.decode({"code": rk.Code(z=z, grid=(2, 2), length=4)}).x
+    torch.testing.assert_close(found.x, expected)
+
+
+def test_conditions_of_a_prior_are_checked():
+    model, prior, like = conditional_prior()
+    with pytest.raises(BuildError, match="conditioned on label: give a batch with these fields, like="):
+        model.sample(3, prior=prior)
+    with pytest.raises(PartArgumentError, match="like= holds 3 examples, and size is 2"):
+        model.sample(2, prior=prior, like=like)
+    with pytest.raises(PartArgumentError, match="this model has neither: omit it"):
+        rk.build(data=rk.dataset("digits"), encoder="mlp", latent="gaussian", decoder="mlp").sample(
+            3, like=like
+        )
+    free = rk.build(data=prior.signature, decoder="gru(width=8, causal=True)", objective="autoregressive")
+    with pytest.raises(PartArgumentError, match="this one has no factors: omit it"):
+        model.sample(3, prior=free, like=like)

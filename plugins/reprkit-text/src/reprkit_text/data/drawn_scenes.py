@@ -1,4 +1,4 @@
-"""Drawn scenes: two shapes on a dark picture, with a sentence that says what is where; pairs of attributes are held out."""
+"""Drawn scenes: one or two shapes on a dark picture, with a sentence that says what is where; pairs of attributes are held out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ COLORS = {
     "white": (1.0, 1.0, 1.0),
 }
 SIZES = {"small": 0.09, "large": 0.16}  # radius as a share of the picture's width
+LONE_SIZES = {"small": 0.16, "large": 0.26}  # of the only object of a picture
 RELATIONS = ("left of", "above")
+PLACES = (
+    "at the top left", "at the top", "at the top right", "at the left", "in the middle", "at the right",
+    "at the bottom left", "at the bottom", "at the bottom right",
+)  # fmt: skip
 _COUNTS = (len(SIZES), len(COLORS), len(SHAPES))
 _OBJECTS = math.prod(_COUNTS)
 _BLOCK = 512  # pictures that are drawn at a time
@@ -42,7 +47,9 @@ class DrawnScenes(CaptionedPictures):
     """Two objects of a size, a color and a shape, one left of or above the other: "a small red circle above a large blue ring".
 
     Every scene of two different objects occurs once: 80 x 79 x 2 = 12,640, with one picture and one sentence.  Where exactly
-    the objects are, their brightness and the background's are drawn from ``seed``.
+    the objects are, their brightness and the background's are drawn from ``seed``.  ``objects=1``: one object, in one of nine
+    places, "a small red circle at the top left", 80 x 9 = 720 scenes.  ``copies``: pictures of each scene, which are never divided
+    between the parts of a split.
 
     **Held-out combinations**: each shape has one color in which it occurs in no picture of train and valid (red circle, green
     square, purple triangle, orange cross, cyan ring).  ``split`` puts every scene with such an object into test (23 %): a model
@@ -50,12 +57,14 @@ class DrawnScenes(CaptionedPictures):
     ``held_out="scenes"`` divides scenes by a hash instead: each pair of attributes of an object occurs in training.
 
     Fields: ``x`` image (size size 3); ``text`` tokens (t,), the sentence; labels ``size_1``, ``color_1``, ``shape_1`` of the
-    object that the sentence names first, ``size_2``, ``color_2``, ``shape_2``, and ``relation``.
+    object that the sentence names first, ``size_2``, ``color_2``, ``shape_2``, and ``relation``; of one object ``place`` instead.
 
     Args:
         size: width and height in pixels.
         tokenizer: see ``documents``; trained on all sentences.  ``marks`` puts a symbol at the end, by which a decoder ends.
         held_out: what test consists of.
+        objects: number of objects of a picture.
+        copies: pictures of each sentence.
         seed: of the pictures.
     """
 
@@ -65,29 +74,33 @@ class DrawnScenes(CaptionedPictures):
         tokenizer: str | Vocabulary = "byte-pair(vocab=400, marks=True)",
         *,
         held_out: Literal["pairs", "scenes"] = "pairs",
+        objects: Literal[1, 2] = 2,
+        copies: Annotated[int, Ge(1), Le(1000)] = 1,
         seed: Seed = 0,
     ) -> None:
-        first, second, relation = _all_scenes()
+        chosen, where = (each.repeat_interleave(copies, 0) for each in _all_scenes(objects))
         self.held_out, self._size = held_out, size
-        objects = torch.stack([first, second], 1)
-        attributes = torch.stack(torch.unravel_index(objects, _COUNTS), -1)  # (n 2 3)
-        self._noise = torch.rand(len(first), 7, generator=torch.Generator().manual_seed(derive_seed(seed, 7)))
-        self._pictures = torch.zeros(len(first), size, size, 3, dtype=torch.uint8)
-        self._drawn = torch.zeros(len(first), dtype=torch.bool)
-        self._attributes, self._relation = attributes, relation
+        attributes = torch.stack(torch.unravel_index(chosen, _COUNTS), -1)  # (n objects 3)
+        self._noise = torch.rand(
+            len(chosen), 7, generator=torch.Generator().manual_seed(derive_seed(seed, 7))
+        )
+        self._pictures = torch.zeros(len(chosen), size, size, 3, dtype=torch.uint8)
+        self._drawn = torch.zeros(len(chosen), dtype=torch.bool)
+        self._attributes, self._where = attributes, where
         names = [tuple(SIZES), tuple(COLORS), SHAPES]
         labels = {
             f"{kind}_{place + 1}": (attributes[:, place, column], names[column])
-            for place in range(2)
+            for place in range(objects)
             for column, kind in enumerate(("size", "color", "shape"))
         }
         phrases = [
             "a " + " ".join(values)
             for values in ((s, c, k) for s in names[0] for c in names[1] for k in names[2])
         ]
+        kind, kinds = ("place", PLACES) if objects == 1 else ("relation", RELATIONS)
         texts = [
-            f"{phrases[one]} {RELATIONS[where]} {phrases[other]}"
-            for one, other, where in zip(first.tolist(), second.tolist(), relation.tolist(), strict=True)
+            " ".join([phrases[named[0]], kinds[how], *(phrases[other] for other in named[1:])])
+            for named, how in zip(chosen.tolist(), where.tolist(), strict=True)
         ]
         self._set_up(
             Field(kind="image", shape=(size, size, 3), range=(0.0, 1.0)),
@@ -95,7 +108,7 @@ class DrawnScenes(CaptionedPictures):
             tokenizer,
             name="drawn-scenes",
             length=None,
-            labels={**labels, "relation": (relation, RELATIONS)},
+            labels={**labels, kind: (where, kinds)},
             facts={"held out": held_out},
         )
 
@@ -143,13 +156,13 @@ class DrawnScenes(CaptionedPictures):
         return subsets
 
     def _draw(self, index: Int[Tensor, " b"]) -> Float[Tensor, "b h w 3"]:
-        """Paint two objects over a background; a pixel at a border is mixed."""
-        noise = self._noise[index]
-        centers = _centers(self._relation[index], noise[:, :4].view(-1, 2, 2))
+        """Paint the objects over a background; a pixel at a border is mixed."""
+        noise, objects = self._noise[index], self._attributes.shape[1]
+        centers = _centers(self._where[index], noise[:, :4].view(-1, 2, 2)[:, :objects])
         line = (torch.arange(self._size) + 0.5) / self._size
         picture = (0.05 + 0.15 * noise[:, 4]).view(-1, 1, 1, 1).expand(-1, self._size, self._size, 3)
-        colors, radii = torch.tensor(list(COLORS.values())), torch.tensor(list(SIZES.values()))
-        for place in range(2):
+        colors, radii = torch.tensor(list(COLORS.values())), torch.tensor(list(sizes_of(objects).values()))
+        for place in range(objects):
             sizes, hues, shapes = self._attributes[index, place].unbind(1)
             radius = radii[sizes].view(-1, 1, 1)
             x = (line - centers[:, place, 0, None])[:, None, :] / radius
@@ -165,20 +178,32 @@ class DrawnScenes(CaptionedPictures):
         return picture
 
 
-def _all_scenes() -> tuple[Tensor, Tensor, Tensor]:
-    """Return the objects (n,), (n,) and the relation (n,) of all scenes; objects of a scene differ."""
-    shape = (_OBJECTS, _OBJECTS, len(RELATIONS))
-    first, second, relation = torch.unravel_index(torch.arange(math.prod(shape)), shape)
-    different = first != second
-    return first[different], second[different], relation[different]
+def sizes_of(objects: int) -> dict[str, float]:
+    """Return the radius of each size, as a share of the picture's width, in pictures of so many objects."""
+    return LONE_SIZES if objects == 1 else SIZES
 
 
-def _centers(relation: Int[Tensor, " b"], noise: Float[Tensor, "b 2 2"]) -> Float[Tensor, "b 2 2"]:
-    """Return x and y of both objects, as shares of the picture: apart along the relation's axis, near the middle of the other."""
+def _all_scenes(objects: int) -> tuple[Int[Tensor, "n k"], Int[Tensor, " n"]]:
+    """Return the objects of all scenes, and the relation or the place; the objects of a scene differ."""
+    shape = (*[_OBJECTS] * objects, len(PLACES if objects == 1 else RELATIONS))
+    *named, where = torch.unravel_index(torch.arange(math.prod(shape)), shape)
+    chosen = torch.stack(named, 1)
+    different = (chosen[:, :1] != chosen[:, 1:]).all(1)
+    return chosen[different], where[different]
+
+
+def _centers(where: Int[Tensor, " b"], noise: Float[Tensor, "b k 2"]) -> Float[Tensor, "b k 2"]:
+    """Return x and y of each object, as shares of the picture.
+
+    Two objects are apart along the relation's axis, and near the middle of the other; one is near the middle of its ninth.
+    """
+    if noise.shape[1] == 1:
+        cells = torch.stack([where % 3, where // 3], -1)
+        return 0.26 + 0.24 * cells[:, None] + 0.08 * (noise - 0.5)
     along = torch.tensor([0.25, 0.75]) + 0.12 * (noise[:, :, 0] - 0.5)
     beside = 0.5 + 0.4 * (noise[:, :, 1] - 0.5)
     centers = torch.stack([along, beside], -1)
-    return torch.where((relation == 0).view(-1, 1, 1), centers, centers.flip(-1))
+    return torch.where((where == 0).view(-1, 1, 1), centers, centers.flip(-1))
 
 
 def _order(rows: Int[Tensor, " m"], seed: int) -> Int[Tensor, " m"]:
