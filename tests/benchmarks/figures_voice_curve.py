@@ -38,7 +38,7 @@ COLUMNS = {
     "nearest": "voice.nearest",
     "second model: nearest": "voice.second.nearest",
     "leak, pooled": "leakage.content.pooled",
-    "leak, token": "leakage.content.token",
+    "leak, token": "leakage.content.frame",
 }
 
 
@@ -80,7 +80,7 @@ def main(
     steps: int = 1_200,
     batch: int = 16,
     width: int = 64,
-    judge: str = "voice(strength=1.75, spread=False, clips=12, languages=('en',), rated=1, examples=2)",
+    judge: str = "voice(pairs=36, strength=1.75, spread=False, clips=10, rated=2, examples=2)",
     seed: Annotated[list[int], typer.Option(help="repeat the flag for more")] = [0],  # noqa: B006
     table: Annotated[bool, typer.Option("--table", help="only show the rows of the file")] = False,
     out: Path = Path("runs/figures/voice_curve.json"),
