@@ -6,8 +6,9 @@
 
 Rows: scikit-learn's ridge regression from a frame of the source alone and with two frames on each side, and a network of one
 hidden layer (``--mlp``), one regression for each ordered pair of speakers; then every ``--model NAME=FOLDER``, trained by
-recipes/voice_conversion.py or recipes/parallel_conversion.py with the same data and seed.  All convert the same held-out
-utterances and are evaluated by ``voice``; *source*, *shifted* and *copy* are its own baselines.
+recipes/voice_conversion.py or recipes/parallel_conversion.py with the same data and seed; ``NAME=FOLDER@strength=1.75,
+spread=False`` sets how it converts (arguments of evaluator ``voice``).  All convert the same held-out utterances and are
+evaluated by ``voice``; *source*, *shifted* and *copy* are its own baselines.
 
 Needs: reprkit-audio with its evaluation models, and flite.
 """
@@ -41,11 +42,14 @@ def print_row(name, values):
 
 def main(
     data: str = "parallel-speech(frames=128)",
-    model: Annotated[list[str], typer.Option(help="NAME=FOLDER; repeat the flag for more")] = [],  # noqa: B006
+    model: Annotated[
+        list[str], typer.Option(help="NAME=FOLDER or NAME=FOLDER@OPTIONS; repeat the flag")
+    ] = [],  # noqa: B006
     ridge: Annotated[list[int], typer.Option(help="frames of context; repeat the flag for more")] = [0, 2],  # noqa: B006
     mlp: Annotated[bool, typer.Option(help="also a network of 128 hidden units, a minute a pair")] = False,
     pairs: int = 48,
-    words: Annotated[bool, typer.Option(help="recognize 8 clips by Whisper-base")] = True,
+    words: Annotated[bool, typer.Option(help="recognize words by Whisper-base")] = True,
+    clips: Annotated[int, typer.Option(help="utterances whose words are recognized")] = 8,
     seed: int = 0,
     out: Path = Path("runs/figures/parallel.json"),
 ) -> None:
@@ -72,12 +76,13 @@ def main(
     )
     trained = dict(each.split("=", 1) for each in model)
     record = {}
-    judged = f"voice(pairs={pairs}, clips=8, rated=4, examples=0, second=False, words={words})"
+    judged = f"voice(pairs={pairs}, clips={clips}, rated=4, examples=0, second=False, words={words}"
     print(f"| system | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}", flush=True)
     for name in (*systems, *trained):
-        judge = rk.create("evaluator", judged)
+        folder, _, options = trained.get(name, "").partition("@")
+        judge = rk.create("evaluator", f"{judged}, {options})" if options else f"{judged})")
         judge.conversion = systems.get(name)
-        network = rk.load(trained[name]).eval() if name in trained else blank
+        network = rk.load(folder).eval() if folder else blank
         found = rk.evaluate(network, test, judge, fit_on=speech, examples=0)["voice"]
         if not record:
             natural = {"parallel": {"mcd": found["parallel"]["unconverted"]}, **found["natural"]}

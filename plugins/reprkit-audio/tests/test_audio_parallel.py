@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from reprkit_audio.data import parallel_speech
-from reprkit_audio.data.aligned_speech import warping
+from reprkit_audio.data.aligned_speech import parallel_pairs, warping
 from reprkit_audio.frame_regression import FrameRegression
 from reprkit_audio.frontends import Sound
 
 import reprkit as rk
-from reprkit.data import Field, Signature
+from reprkit.data import Field, Signature, sound
 from reprkit.errors import BuildError, DataError
 from reprkit.testing import ObjectiveConformance
 from reprkit.testing.kit import failed_checks, make_case
@@ -80,6 +80,25 @@ def test_pairs_are_aligned_and_split_by_text(synthesized):
         True
     }
     assert failed_checks(make_case("dataset", reference, "images")) == {}
+
+
+def test_transcripts_pair_the_utterances_of_a_folder(tmp_path):
+    for speaker in ("ann", "bob", "cyd"):
+        for take, text in enumerate(("Good day.", "good  day", "Good night")):
+            if (speaker, take) in {("ann", 1), ("bob", 0), ("cyd", 2)}:
+                continue
+            (tmp_path / speaker).mkdir(exist_ok=True)
+            noise = np.random.default_rng(take).standard_normal(8000).astype(np.float32)
+            sound.write(tmp_path / speaker / f"{take}.wav", torch.from_numpy(0.1 * noise), 16000)
+            (tmp_path / speaker / f"{take}.txt").write_text(text, "utf-8")
+    data = rk.dataset(f"reprkit-audio/speech(root={str(tmp_path)!r}, frames=20)")
+    named = {clip.path.relative_to(tmp_path).as_posix(): number for number, clip in enumerate(data.clips)}
+    same = [("ann/0.wav", "bob/1.wav"), ("ann/0.wav", "cyd/0.wav"), ("ann/0.wav", "cyd/1.wav")]
+    same += [("bob/1.wav", "cyd/0.wav"), ("bob/1.wav", "cyd/1.wav"), ("ann/2.wav", "bob/2.wav")]
+    expected = {(named[one], named[two]) for one, two in same}
+    assert set(parallel_pairs(data)) == expected | {(two, one) for one, two in expected}
+    told = rk.dataset(f"reprkit-audio/speech(root={str(tmp_path)!r}, frames=20, language='en')")
+    assert len(parallel_pairs(told)) == 2 * len(expected)
 
 
 def test_the_loss_is_that_of_the_targets_frames():

@@ -158,6 +158,18 @@ def test_speakers_are_chosen_and_held_out(root):
         speech(root, utterances=0)
 
 
+def test_a_language_is_that_of_the_clips_whose_layout_names_none(root, tmp_path):
+    assert {clip.language for clip in speech(root, frames=16).clips} == {None}
+    assert {clip.language for clip in speech(root, frames=16, language="de").clips} == {"de"}
+    vctk = tmp_path / "vctk"
+    for speaker in ("p225", "p226"):
+        for take in range(3):
+            put(vctk / "wav48" / speaker / f"{take}.wav", voice(0.5, 110, seed=take))
+            (vctk / "txt" / speaker).mkdir(parents=True, exist_ok=True)
+            (vctk / "txt" / speaker / f"{take}.txt").write_text("hello", "utf-8")
+    assert {clip.language for clip in speech(vctk, frames=16, language="de").clips} == {"en"}
+
+
 def test_one_speaker_is_a_data_set_that_converts_nothing(root, tmp_path):
     for take in range(4):
         put(tmp_path / "alone" / f"{take}.wav", voice(0.5, 120, take))

@@ -142,13 +142,21 @@ class AlignedSpeech(Dataset):
 
 
 def parallel_pairs(data: UtteranceDataset) -> list[tuple[int, int]]:
-    """Ordered pairs of utterances of the same words in the same language by different speakers, by their numbers."""
-    clips = data.clips
+    """Ordered pairs of utterances of the same words in the same language by different speakers, by their numbers.
+
+    The words are the same if the clips have the same key, or without one the same transcript, whatever its case, spaces and
+    punctuation.
+    """
+    said: dict[tuple[str, str | None], list[int]] = {}
+    for number, clip in enumerate(data.clips):
+        words = clip.key or "".join(filter(str.isalnum, (clip.text or "").casefold()))
+        if words:
+            said.setdefault((words, clip.language), []).append(number)
     return [
         (one, two)
-        for numbers in data.by_key().values()
+        for numbers in said.values()
         for one, two in itertools.permutations(numbers, 2)
-        if clips[one].speaker != clips[two].speaker and clips[one].language == clips[two].language
+        if data.clips[one].speaker != data.clips[two].speaker
     ]
 
 

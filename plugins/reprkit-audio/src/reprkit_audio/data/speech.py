@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reprkit.registry.constraints import Count, Positive, Share
 from reprkit_audio.data.clips import Clip
@@ -33,6 +34,8 @@ class Speech(Corpus):
         speakers_held_out: speakers that are left out; ``unseen`` is a data set of them.
         utterances: at most this many of each speaker.
         encoding: of transcripts without a byte-order mark; UTF-8 by default.  One that cannot be read is named in ``facts``.
+        language: of the clips whose folder layout names none (VCTK is "en"), such as "de": evaluator ``voice`` recognizes words in
+            it; if None, it is detected in each clip.
         max_corrupt: the largest share of unreadable files that may be left out; a larger one is an error.
 
     Raises:
@@ -52,12 +55,13 @@ class Speech(Corpus):
         speakers_held_out: str | tuple[str, ...] = (),
         utterances: Count | None = None,
         encoding: str | None = None,
+        language: str | None = None,
         max_corrupt: Share = 0.01,
     ) -> None:
         found = clips_below(root, encoding)
         self._root = found.files.folder
         super().__init__(
-            found.clips,
+            [replace(clip, language=clip.language or language) for clip in found.clips],
             found.files.folder.resolve().name,
             frontend=frontend,
             frames=frames,
