@@ -3,7 +3,8 @@
 An encoder reads a document, a generator writes a few words, and a decoder reconstructs the document from these words alone.  A
 critic that has seen human summaries of other documents keeps the words readable.  Generator and reconstructor are pre-trained
 first: on the span of each document that is most like a human summary (chosen by an n-gram model; no pairs are needed), and on human
-summaries put in its place.  How the choice of words is trained, ``--critic``:
+summaries put in its place.  Both copy words with a pointer that names them before any training (``start_pointer``).  The table
+also has the span itself, which needs no network.  How the choice of words is trained, ``--critic``:
 
 - wgan: gradients pass through the sampled words (straight-through Gumbel-softmax) to a Wasserstein critic.
 - self-critic: policy gradient; sampled words are rewarded by how they change the score of a critic that reads word after word.  It
@@ -35,6 +36,7 @@ from typing import Annotated
 import typer
 from reprkit_text.data.span_targets import SpanTargets
 from reprkit_text.decoded_text import text_columns
+from reprkit_text.pointer_start import start_pointer
 
 import reprkit as rk
 from reprkit.errors import PartArgumentError, nearest
@@ -43,7 +45,10 @@ from reprkit.reporting import Section, Table, compare
 from reprkit.utils.collectives import rank
 
 DEBIAN = "debian(length=44, summary_length=15, tokenizer='byte-pair(vocab=2000, lower=True)')"
-TEXT = "text(vocab={size}, width={width}, length=16, end=0, never=(1, 2, 3), gradient='{gradient}')"
+SPAN = {"high": 15, "bonus": 0.5, "rounds": 2}  # chosen on valid
+TEXT = (
+    "text(vocab={size}, width={width}, length=16, end=0, never=(1, 2, 3), follow=True, gradient='{gradient}')"
+)
 PRETRAINING = "summary(slot='slot', copy=0.1, drop=0.05, reconstructor=0.2, turn='main')"
 SUPERVISED = (
     "summary(lead=0, denoise=0, reconstructor=0, paired=1, copy=0.1, boundary=0, drop=0.05, turn='main')"
@@ -60,7 +65,7 @@ def main(
     width: int = 128,
     encoder: str = "transformer(width={width}, depth=2, heads=4)",
     latent: Annotated[str, typer.Option(help="between encoder and decoder, any")] = TEXT,
-    decoder: str = "pointer(width={width})",
+    decoder: str = "pointer(width={width}, follow=True)",
     critic: Annotated[str, typer.Option(help=", ".join(CRITICS))] = "wgan",
     before: Annotated[int, typer.Option(help="steps of pre-training")] = 500,
     steps: int = 100,
@@ -101,8 +106,10 @@ def main(
         return model
 
     measures = (f"rouge(limit={limit})", f"readability(limit={limit})", f"compression(limit={limit})")
-    spans = SpanTargets(train)
-    pretrained = train_stage(build(PRETRAINING, spans), spans, "before")
+    spans = SpanTargets(train, **SPAN)
+    start = build(PRETRAINING, spans)
+    start_pointer(start)
+    pretrained = train_stage(start, spans, "before")
     table = {"pre-trained": rk.evaluate(pretrained, test, *measures, fit_on=train, examples=0)}
 
     model = build(f"{critic_losses} + {anchor} * {PRETRAINING}", spans, pretrained)
@@ -128,10 +135,13 @@ def main(
 
     for name in ("lead-8", "lead-10", "lead-sentence", "random-words", "random-sentence"):
         table[name] = {"rouge": {"summary": table["pre-trained"]["rouge"][name]}}
+    table["span, no network"] = {"rouge": {"summary": spans.rouge(test, limit)}}
     columns = {f"rouge.summary.{kind}": kind for kind in ("rouge1", "rouge2", "rougeL")}
     columns |= {"readability.perplexity": "perplexity", "compression.ratio": "length"}
     columns |= {"compression.nats": "nats a word"}
-    texts = text_columns(model.eval(), test.subset(range(8)))
+    indices, pairs = test.reference_pairs()
+    texts = {"human": [summary for _, summary in pairs[:8]]}
+    texts |= text_columns(model.eval(), test.subset(indices[:8]))
     rows = {f"{number}": row for number, row in enumerate(zip(*texts.values(), strict=True), 1)}
     examples = Section("Texts", [Table(list(texts), rows)])
     page = rk.report(out, table, title="Summaries without pairs", columns=columns, sections=[examples])

@@ -19,7 +19,7 @@ class TestTextByPolicy(LatentConformance):
 
 
 class TestTextByTransformer(LatentConformance):
-    part = "reprkit-text/text(vocab=11, width=8, length=5, kind='transformer', heads=2, depth=2, entropy=0.1)"
+    part = "reprkit-text/text(vocab=11, width=8, length=5, kind='transformer', heads=2, depth=2, entropy=0.1, follow=True)"
 
 
 def features(b=3, n=4, width=8, seed=0):

@@ -21,7 +21,10 @@ class TestPointer(DecoderConformance):
 
 
 class TestPointerTransformer(DecoderConformance):
-    part, data = "reprkit-text/pointer(width=8, kind='transformer', depth=2, heads=2, dropout=0.1)", TOKENS
+    part, data = (
+        "reprkit-text/pointer(width=8, kind='transformer', depth=2, heads=2, dropout=0.1, follow=True)",
+        TOKENS,
+    )
 
 
 class TestPointerWithoutCopying(DecoderConformance):

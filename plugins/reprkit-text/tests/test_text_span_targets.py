@@ -1,10 +1,17 @@
 """Span targets, replacing spans by human summaries, and learning from both."""
 
+import math
+from collections import Counter
+
 import pytest
 import torch
 from reprkit_text.data.documents import Documents
 from reprkit_text.data.span_targets import SpanTargets
+from reprkit_text.decoded_text import field_symbols
+from reprkit_text.evaluators.rouge import Rouge
+from reprkit_text.ngrams import Ngrams
 from reprkit_text.objectives.noising import insert_random_words, replace_spans, take_spans
+from reprkit_text.span_finder import SpanFinder, SpanLimits, _symbol_before
 
 import reprkit as rk
 from reprkit.data.signature import Field, Signature
@@ -69,6 +76,56 @@ def test_the_span_is_the_part_of_a_document_most_like_a_summary(documents):
         SpanTargets(documents, low=0)
     with pytest.raises(rk.ReprkitError, match="abstract"):
         SpanTargets(documents, field="abstract")
+
+
+def test_the_score_of_a_span_is_the_likelihood_ratio_and_a_bonus(documents):
+    human, texts = field_symbols(documents, "summary"), field_symbols(documents, "x")
+    vocabulary = documents.vocabulary
+    finder = SpanFinder(human, texts, vocabulary, SpanLimits(3, 12, 20, bonus=0.4))
+    ngrams, counts = Ngrams(human, vocabulary.size), Counter(symbol for row in texts for symbol in row)
+    total = sum(counts.values()) + vocabulary.size / 2
+    row = texts[0]
+    scores = finder._scores(row)
+    assert scores
+    for (first, count), score in scores.items():
+        span = row[first : first + count]
+        in_documents = sum(math.log((counts[symbol] + 0.5) / total) for symbol in span)
+        expected = -sum(ngrams.nats(span)) - in_documents + 0.4 * count
+        assert score == pytest.approx(expected)
+    assert finder.find(row) == max(scores, key=scores.get)
+    longer = SpanFinder(human, texts, vocabulary, SpanLimits(3, 12, 20, bonus=9.0))
+    assert sum(longer.find(row)[1] for row in texts) > sum(finder.find(row)[1] for row in texts)
+
+
+def test_rounds_prefer_spans_beside_the_symbols_of_other_spans(documents):
+    human, texts = field_symbols(documents, "summary"), field_symbols(documents, "x")
+    limits = SpanLimits(3, 12, 20)
+    before = SpanFinder(human, texts, documents.vocabulary, limits)
+    after = SpanFinder(human, texts, documents.vocabulary, limits, rounds=2)
+    sides = [Counter(_symbol_before(row, finder.find(row)) for row in texts) for finder in (before, after)]
+    assert max(sides[1].values()) >= max(sides[0].values()), "the most frequent symbol before a span"
+    ratio = after._neighbors
+    best = max(range(len(texts)), key=lambda number: ratio(texts[number], after.find(texts[number])))
+    assert ratio(texts[best], after.find(texts[best])) > 0
+    with pytest.raises(rk.ReprkitError, match="documents"):
+        SpanFinder(human, [], documents.vocabulary, limits)
+
+
+def test_spans_of_a_test_part_are_compared_with_its_summaries(tmp_path):
+    path = tmp_path / "documents.jsonl"
+    lines = [
+        f'{{"document": "It is a map of star {n}. New.", "summary": "map of star {n}"}}' for n in range(30)
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    train, test = Documents(path, "byte-pair(vocab=300, lower=True)").split()
+    targets = SpanTargets(train, low=3, high=20)
+    spans = SpanTargets(test, finder=targets.finder).texts()
+    human = [summary for _, summary in test.pairs()]
+    assert targets.rouge(test) == Rouge().mean_scores(human, spans)
+    assert targets.rouge(test)["rouge1"] > 0.5
+    assert targets.rouge(test, limit=2) == Rouge().mean_scores(human[:2], spans[:2])
+    with pytest.raises(rk.ReprkitError, match="pairs"):
+        targets.rouge(train)
 
 
 def test_a_document_without_a_long_enough_span_gives_its_beginning(tmp_path):

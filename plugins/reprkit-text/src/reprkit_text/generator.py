@@ -16,6 +16,7 @@ from reprkit.layers.positions import sinusoidal_positions
 from reprkit.layers.recurrent import Recurrent
 
 FORBIDDEN = -1e4  # log-probability of a forbidden word: exp is 0, and 0 times it is 0, not NaN
+_FOLLOW = 4.0  # start of the learned score of the position after the last copied word
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Generator(nn.Module):
     pointer (See et al. 2017, arXiv 1704.04368, eq. 9): it copies the word at a position of the features.  A latent does not
     see the words of the encoded text, so the word at a position is predicted from the feature itself, by U.
 
+    With ``follow``, a learned multiple of the probability that the word at position n - 1 is the last one written is added to the
+    attention's score of position n: the generator goes on copying where it is, an induction head (Olsson et al. 2022, arXiv
+    2209.11895).
+
     Args:
         vocab: number of words.
         width: width of embeddings, features and states.
@@ -64,6 +69,7 @@ class Generator(nn.Module):
         copy: whether there is a pointer.
         dropout: dropout rate of the transformer's blocks and of the attended state, in [0, 1).
         blank: whether the embeddings have one more row, ``vocab``, for unknown inputs.
+        follow: see above; needs ``copy``.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Generator(nn.Module):
         copy: bool,
         dropout: float,
         blank: bool = False,
+        follow: bool = False,
     ) -> None:
         super().__init__()
         self.vocab, self.width, self.kind = vocab, width, kind
@@ -93,6 +100,7 @@ class Generator(nn.Module):
         self.out = nn.Linear(width, vocab)
         self.spoken = nn.Linear(width, vocab) if copy else None
         self.gate = nn.Linear(2 * width, 1) if copy else None
+        self.follow = nn.Parameter(torch.tensor(_FOLLOW)) if copy and follow else None
 
     def memory(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Memory:
         """Prepare features; ``x`` is zero where masked."""
@@ -107,7 +115,8 @@ class Generator(nn.Module):
         """Return log-probabilities of every word given those before it: teacher forcing."""
         start = self.start.expand(len(words), 1, -1)
         inputs = torch.cat([start, self.embedding(words[:, :-1])], 1) + memory.context
-        return self._log_probs(self.trunk(self._add_positions(inputs, 0)), memory)
+        before = F.pad(words[:, :-1], (1, 0), value=self.vocab)
+        return self._log_probs(self.trunk(self._add_positions(inputs, 0)), memory, before)
 
     def begin(self, size: int, length: int) -> Any:
         """Return the state before the first word of ``size`` texts of at most ``length`` words."""
@@ -129,7 +138,10 @@ class Generator(nn.Module):
         else:
             keys, values = state
             out = self.trunk.step(x, keys, values, position)
-        return self._log_probs(out, memory)[:, 0], state
+        before = (
+            torch.full((len(x), 1), self.vocab, device=x.device) if previous is None else previous[:, None]
+        )
+        return self._log_probs(out, memory, before)[:, 0], state
 
     def _add_positions(self, x: Tensor, first: int) -> Tensor:
         if self.kind == "gru":
@@ -137,8 +149,20 @@ class Generator(nn.Module):
         positions = torch.arange(first, first + x.shape[1], device=x.device)
         return x + sinusoidal_positions(positions, self.width).to(x.dtype)
 
-    def _log_probs(self, hidden: Float[Tensor, "b m d"], memory: Memory) -> Float[Tensor, "b m v"]:
+    def _following(self, before: Int[Tensor, "b m"], memory: Memory) -> Float[Tensor, "b m n"]:
+        """Return the probability that the word at position n - 1 is the word before step m; ``vocab`` is no word."""
+        assert memory.copied is not None
+        known = before.clamp(max=self.vocab - 1)
+        index = known.unsqueeze(1).expand(-1, memory.copied.shape[1], -1)
+        at_position = memory.copied.gather(2, index).mT * (before < self.vocab).unsqueeze(-1)
+        return F.pad(at_position, (1, 0))[..., :-1]
+
+    def _log_probs(
+        self, hidden: Float[Tensor, "b m d"], memory: Memory, before: Int[Tensor, "b m"]
+    ) -> Float[Tensor, "b m v"]:
         scores = self.query(hidden) @ memory.keys.mT / self.width**0.5
+        if self.follow is not None:
+            scores = scores + self.follow * self._following(before, memory)
         if (
             memory.mask is not None
         ):  # a text without a valid feature attends to zeros: finite, without meaning

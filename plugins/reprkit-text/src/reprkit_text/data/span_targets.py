@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Int
@@ -13,29 +11,28 @@ from torch import Tensor
 from reprkit import Dataset, Field, Signature
 from reprkit.data.collation import to_index
 from reprkit.interfaces import require
-from reprkit.registry.constraints import Count, CountOrZero
+from reprkit.registry.constraints import Count, CountOrZero, NonNegative
 from reprkit_text.data.documents_in_memory import DocumentDataset
-from reprkit_text.decoded_text import field_symbols
-from reprkit_text.ngrams import END, START, Ngrams
-from reprkit_text.vocabulary import Vocabulary
-
-_STOPS = frozenset(".;!?")
+from reprkit_text.decoded_text import field_symbols, to_text
+from reprkit_text.evaluators.rouge import Rouge
+from reprkit_text.span_finder import SpanFinder, SpanLimits
 
 
 class SpanTargets(Dataset):
     """Documents with a field ``slot`` (2,) more: first symbol and length of the span most like a human summary.
 
-    The span maximizes the log-likelihood ratio of its symbols, and of the end after them, between human summaries and documents:
-    the sum of log p(symbol | two before it, in summaries) - log p(symbol in documents).  Both are counted on these documents and
-    the summaries shown with them, which are of other documents: a pair is never seen.  A span begins and ends where words do,
-    and holds no end of a sentence.  Objective ``summary(slot='slot')`` reads it.
+    ``reprkit_text.span_finder.SpanFinder`` finds it.  It counts symbols of these documents and of the summaries shown with them,
+    which are of other documents: a pair is never seen.  Objective ``summary(slot='slot')`` reads it.
 
     Args:
         data: a training part of documents or debian.
         low: smallest number of symbols of a span.
         high: largest number of them.
         start: last position at which a span may begin, counted from 0.
+        bonus: nats added for each symbol of a span; more gives longer spans.
+        rounds: how often spans are chosen again, by the symbols beside them and their position, too; see ``SpanFinder``.
         field: the field of human summaries.
+        finder: a finder to use instead of one that counts these documents: that of a training part, for a valid or test part.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -49,20 +46,18 @@ class SpanTargets(Dataset):
         low: Count = 6,
         high: Count = 13,
         start: CountOrZero = 13,
+        bonus: NonNegative = 0.0,
+        rounds: CountOrZero = 0,
         field: str = "summary",
+        finder: SpanFinder | None = None,
     ) -> None:
         require(low <= high, f"span targets: high={high} must be at least low={low}")
         self.data, self.facts, self.reference = data, data.facts, data.reference
         human, documents = field_symbols(data, field), field_symbols(data, "x")
-        vocab = data.signature["x"].vocab
-        require(vocab is not None, "span targets need a field of symbols")
-        assert vocab is not None
-        model, document_cost = Ngrams(human, vocab), _symbol_costs(documents, vocab)
-        stops, continues = _word_borders(data.vocabulary)
-        spans = [
-            _best_span(row, model, document_cost, stops, continues, low=low, high=high, start=start)
-            for row in documents
-        ]
+        require(data.signature["x"].vocab is not None, "span targets need a field of symbols")
+        limits = SpanLimits(low, high, start, bonus)
+        self.finder = finder or SpanFinder(human, documents, data.vocabulary, limits, rounds)
+        spans = [self.finder.find(row) for row in documents]
         self.spans = torch.tensor(spans)
         longest = int(self.spans.max()) + 1
         slot = Field(kind="tokens", shape=(2,), vocab=longest)
@@ -85,52 +80,31 @@ class SpanTargets(Dataset):
         """Return the number of symbols of every document, and of the summary shown with it."""
         return dict(self.data.lengths() or {})
 
+    def texts(self) -> list[str]:
+        """Return the span of every document as text."""
+        rows = field_symbols(self.data, "x")
+        spans = [
+            row[first : first + count] for row, (first, count) in zip(rows, self.spans.tolist(), strict=True)
+        ]
+        return to_text(spans, self.data.vocabulary)
+
+    def rouge(self, test: DocumentDataset, limit: int | None = None) -> dict[str, float]:
+        """Return ROUGE of the spans of a valid or test part, found as in these documents: summaries without a network.
+
+        Args:
+            test: the part to evaluate on.
+            limit: evaluate only this many documents, the first ones; None: all.
+
+        Raises:
+            DataError: a part whose pairs must not be seen, or no summaries.
+        """
+        if limit is not None and limit < len(test):
+            test = test.subset(range(limit))
+        rows, pairs = test.reference_pairs()
+        texts = SpanTargets(test.subset(rows), finder=self.finder).texts()
+        return Rouge().mean_scores([summary for _, summary in pairs], texts)
+
     @property
     def name(self) -> str:
         """A short name for reports."""
         return self.data.name
-
-
-def _symbol_costs(documents: Sequence[Sequence[int]], vocab: int) -> Callable[[int], float]:
-    """Return the cost of a symbol in documents, nats, with a count of 1/2 added to each symbol."""
-    counts: Counter[int] = Counter()
-    for row in documents:
-        counts.update(row)
-    total = math.log(counts.total() + vocab / 2)
-    return lambda symbol: total - math.log(counts[symbol] + 0.5)
-
-
-def _word_borders(vocabulary: Vocabulary) -> tuple[frozenset[int], Callable[[int, int], bool]]:
-    """Return the symbols that end a sentence, and a test whether the second of two symbols continues the word of the first."""
-    joins, open_ended = (table.tolist() for table in vocabulary.word_boundaries)
-    stops = frozenset(symbol for symbol in range(vocabulary.size) if vocabulary.decode([symbol]) in _STOPS)
-    return stops, lambda before, symbol: open_ended[before] and joins[symbol]
-
-
-def _best_span(
-    row: Sequence[int],
-    human: Ngrams,
-    document_cost: Callable[[int], float],
-    stops: frozenset[int],
-    continues: Callable[[int, int], bool],
-    *,
-    low: int,
-    high: int,
-    start: int,
-) -> tuple[int, int]:
-    """Return first symbol and length of the best span; the beginning of the document where none is long enough."""
-    begins = [i == 0 or not continues(row[i - 1], row[i]) for i in range(len(row))] + [True]
-    best, span = -math.inf, (0, min(high, len(row)))
-    for first in (i for i in range(min(start + 1, len(row))) if begins[i]):
-        gain, before = 0.0, (START, START)
-        for last in range(first, min(first + high, len(row))):
-            symbol = row[last]
-            if symbol in stops:
-                break
-            gain += document_cost(symbol) - human.cost((*before, symbol))
-            before = (before[1], symbol)
-            if last - first + 1 >= low and begins[last + 1]:
-                whole_gain = gain - human.cost((*before, END))
-                if whole_gain > best:
-                    best, span = whole_gain, (first, last - first + 1)
-    return span

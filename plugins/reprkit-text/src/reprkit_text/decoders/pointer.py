@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit import Signature
+from reprkit.interfaces import require
 from reprkit.layers.field_checks import check_heads
 from reprkit.layers.recurrent import Recurrent
 from reprkit.registry.constraints import BelowOne, Count, Depth, DepthOrZero, Width
@@ -33,6 +34,7 @@ class PointerDecoder(CrossAttentionDecoder):
         reader: number of layers of the GRU that reads the code; 0 for none.
         heads: attention heads of a transformer; they must divide ``width``.
         copy: whether symbols may be copied from the code.
+        follow: whether attention is drawn to the token after the one that was just copied; needs ``copy``.
         dropout: dropout rate of the transformer's blocks and of the attended state, in [0, 1).
         data: signature of the data to decode, field ``x``, tokens.
 
@@ -52,16 +54,17 @@ class PointerDecoder(CrossAttentionDecoder):
         reader: DepthOrZero = 1,
         heads: Count = 4,
         copy: bool = True,
+        follow: bool = False,
         dropout: BelowOne = 0.0,
         data: Signature,
     ) -> None:
         super().__init__()
         if kind == "transformer":
             check_heads(heads, width)
+        require(copy or not follow, "follow=True is about copied symbols: it needs copy=True")
         self.blank, _ = table_sizes(data["x"], self.title, None)
-        self.generator = Generator(
-            self.blank, width, kind=kind, depth=depth, heads=heads, copy=copy, dropout=dropout, blank=True
-        )
+        sizes = {"kind": kind, "depth": depth, "heads": heads, "dropout": dropout}
+        self.generator = Generator(self.blank, width, copy=copy, follow=follow, blank=True, **sizes)
         self.reader = Recurrent(width, depth=reader, causal=False) if reader else None
         self.joined = nn.Linear(2 * width, width) if reader else None
         self._set_up(width, data["x"])

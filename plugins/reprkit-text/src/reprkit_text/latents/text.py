@@ -63,6 +63,7 @@ class Text(Latent):
         depth: number of its layers.
         heads: attention heads of a transformer; they must divide ``width``.
         copy: whether words may be copied from the features by attention.
+        follow: whether attention is drawn to the position after the word that was just copied; needs ``copy``.
         gradient: see above.
         temperature: temperature of the Gumbel-softmax.
         goal: target number of words, the end not counted; None for no target.
@@ -92,6 +93,7 @@ class Text(Latent):
         depth: Depth = 1,
         heads: Count = 4,
         copy: bool = True,
+        follow: bool = False,
         gradient: Literal["straight-through", "policy"] = "straight-through",
         temperature: Positive = 1.0,
         goal: NonNegative | None = None,
@@ -112,8 +114,9 @@ class Text(Latent):
         )
         self.length, self.end, self.least, self.goal = length, end, least, goal
         self.gradient, self.temperature = gradient, temperature
+        require(copy or not follow, "follow=True is about copied words: it needs copy=True")
         self.generator = Generator(
-            vocab, width, kind=kind, depth=depth, heads=heads, copy=copy, dropout=dropout
+            vocab, width, kind=kind, depth=depth, heads=heads, copy=copy, dropout=dropout, follow=follow
         )
         forbidden = torch.zeros(length, vocab, dtype=torch.bool)
         forbidden[:least, end] = True
