@@ -17,6 +17,7 @@ from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
     from reprkit.models.model import Model
+    from reprkit.models.scoring import Scored
 
 
 class Policy(Objective):
@@ -83,7 +84,7 @@ class Policy(Objective):
         if log_prob is None:
             raise BuildError(f"the latent of factor {name!r} provides log_prob, and its code has none")
         scored = model.score(batch, codes, draws=self.samples)
-        nats = scored.per_example
+        nats = self.nats(scored)
         advantage = self._advantage(model, name, batch, codes, -nats.detach())
         if self.baseline == "greedy":
             model.record(advantage=advantage.mean())
@@ -93,6 +94,10 @@ class Policy(Objective):
             "reconstruction": (nats.sum(), len(nats)),
             "policy": (-(advantage * code_log_prob).sum(), len(nats)),
         }
+
+    def nats(self, scored: Scored) -> Float[Tensor, " s"]:
+        """Return what a code is rewarded for, as nats to be small, of each example; a subclass may weigh its parts."""
+        return scored.per_example
 
     def _advantage(
         self, model: Model, name: str, batch: Batch, codes: Codes, reward: Float[Tensor, " s"]

@@ -50,3 +50,20 @@ def sentence_probability(roots, rules, emissions, length):
         return found + [0.0] * emissions.shape[1]
 
     return math.log(sum(math.exp(float(r)) * p for r, p in zip(roots, inside(0, length - 1), strict=False)))
+
+
+def derivations(rules, length):
+    """All whole trees of a grammar with at most ``length`` rules, by recursion over the open symbols."""
+
+    def grow(open_symbols, remaining):
+        if not open_symbols:
+            yield []
+            return
+        if len(open_symbols) > remaining:
+            return
+        for rule, left in enumerate(rules.left):
+            if left == open_symbols[0]:
+                for rest in grow(rules.right[rule] + open_symbols[1:], remaining - 1):
+                    yield [rule, *rest]
+
+    return list(grow((0,), length))

@@ -40,6 +40,16 @@ def reprkit_objectives() -> Iterator[Spec]:
         "reprkit_structure.objectives.structvae:StructVAE",
         "Texts with trees and many without: trees are drawn and rewarded (arXiv 1806.07832)",
     )
+    yield Spec(
+        "urnng",
+        "reprkit_structure.objectives.urnng:URNNG",
+        "Words and tree of an unsupervised recurrent neural network grammar (arXiv 1904.03746)",
+    )
+    yield Spec(
+        "given-trees",
+        "reprkit_structure.objectives.given_trees:GivenTrees",
+        "A parser and a generator from the trees of the data",
+    )
 
 
 @hookimpl

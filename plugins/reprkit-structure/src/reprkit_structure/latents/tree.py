@@ -6,14 +6,15 @@ import math
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from reprkit import Code, Features
-from reprkit.latents.functional import check_indices
+from reprkit.latents.functional import check_indices, zero_padding
 from reprkit.latents.variational import Variational
 from reprkit.registry.constraints import CountOrZero, NonNegative, Width
-from reprkit_structure.layers.parser import SpanParser
+from reprkit_structure.layers.parser import Parsed, SpanParser
+from reprkit_structure.layers.tree_crf import TreeCRF
 
 
 class TreeLatent(Variational):
@@ -30,19 +31,22 @@ class TreeLatent(Variational):
     of the tree, at its root.  With ``gradient="straight-through"`` the vector of each phrase also has the gradient of its marginal
     probability.
 
-    Loss and metric "kl": KL from the uniform distribution over all binary trees, nats an example, exact.  Metric "entropy": of the
-    tree.  ``Code.bits``: log2 of the number of trees.
+    Loss and metric "kl", nats an example, exact: with ``prior="uniform"`` the KL from the uniform distribution over all binary
+    trees.  With "decoder" the decoder has the prior, as ``stack`` has: its cost of the tree is in the reconstruction, and what is
+    left of the KL is minus the entropy; reconstruction and "kl" together are the negative evidence lower bound (eq. 4).
+    Metric "entropy": of the tree.  ``Code.bits``: log2 of the number of trees.
 
     Args:
         dim: width of the code.
         width: of the features.
         hidden: of the span scorer.
         gradient: "straight-through", or "none", where only ``log_prob`` and "kl" train the parser.
+        prior: see above.
         beta: weight of loss "kl".
         warmup: optimizer steps over which loss "kl" grows from 0 to its full size.
     """
 
-    provides = frozenset({"tree", "log_prob"})
+    provides = frozenset({"tree", "log_prob", "given_trees"})  # given_trees: has ``code_of``
     collapse_floor = 0.0  # both symbols are always in use
 
     def __init__(
@@ -52,11 +56,12 @@ class TreeLatent(Variational):
         width: Width = 64,
         hidden: Width = 64,
         gradient: Literal["straight-through", "none"] = "straight-through",
+        prior: Literal["uniform", "decoder"] = "uniform",
         beta: NonNegative = 1.0,
         warmup: CountOrZero = 0,
     ) -> None:
         super().__init__(in_dim=width, out_dim=dim, vocab=(2,), beta=beta, warmup=warmup)
-        self.parser, self.gradient = SpanParser(width, hidden), gradient
+        self.parser, self.gradient, self.prior_of = SpanParser(width, hidden), gradient, prior
         self.actions = nn.Parameter(torch.randn(2, dim))
 
     def count(self, tokens: int) -> int:
@@ -65,13 +70,21 @@ class TreeLatent(Variational):
 
     def forward(self, features: Features) -> Code:
         """Return the code of features (b n width)."""
-        parsed = self.parser(features)
+        return self._code(self.parser(features))
+
+    def code_of(self, features: Features, chart: Bool[Tensor, "b n n"]) -> Code:
+        """Return the code of given trees, with their log-probability under the parser; charts of ``layers.charts``."""
+        crf = TreeCRF(self.parser.scores(zero_padding(features)), features.mask)
+        return self._code(self.parser.parsed(crf, chart))
+
+    def _code(self, parsed: Parsed) -> Code:
         indices = parsed.phrases.long().unsqueeze(-1)
         z = self.embed(indices)
         if self.training and self.gradient == "straight-through":
             z = z * parsed.gate()
-        kl = parsed.crf.kl_from_uniform
-        nats = kl + parsed.crf.entropy
+        uniform = parsed.crf.kl_from_uniform
+        kl = uniform if self.prior_of == "uniform" else -parsed.crf.entropy
+        nats = uniform + parsed.crf.entropy
         return Code(
             z=z,
             indices=indices,

@@ -66,9 +66,11 @@ class SpanParser(nn.Module):
         Raises:
             PartArgumentError: an example without words.
         """
-        x = zero_padding(features)
-        crf = TreeCRF(self.scores(x), features.mask)
-        chart = crf.sample(_gumbel) if self.training else crf.best()
+        crf = TreeCRF(self.scores(zero_padding(features)), features.mask)
+        return self.parsed(crf, crf.sample(_gumbel) if self.training else crf.best())
+
+    def parsed(self, crf: TreeCRF, chart: Bool[Tensor, "b n n"]) -> Parsed:
+        """Return the trees of a chart with their log-probabilities."""
         ends, valid = post_order(chart)
         last = valid.sum(1, keepdim=True) - 1
         log_prob = crf.scores.new_zeros(valid.shape).scatter(1, last, crf.log_prob(chart)[:, None])
