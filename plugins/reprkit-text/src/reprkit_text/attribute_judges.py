@@ -42,7 +42,7 @@ class AttributeJudges:
         *,
         encoder: str = "conv(width=32, depth=2)",
         latent: str = "continuous(dim=64)",
-        steps: int = 1_000,
+        steps: int = 500,
         batch: int = 128,
         lr: float = 3e-3,
         seed: int = 0,
