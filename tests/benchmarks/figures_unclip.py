@@ -1,9 +1,9 @@
-"""What a run of ``recipes/unclip.py`` draws, by guidance, sampler and number of steps: all attributes right, with and without prior.
+"""What a run of ``recipes/unclip.py`` draws, by guidance, sampler and number of steps: attributes that are right.
 
     python recipes/unclip.py
     python tests/benchmarks/figures_unclip.py runs/unclip [--limit 300] [--lessons 500]
 
-Reads the models of a run by diffusion, and trains the judges once.  The prior's vectors are drawn once for each part of the data, so
+Reads the models of a run by diffusion, and trains the judges once.  The prior draws its vectors once for each part of the data, so
 that all rows compare decoders on the same vectors.  Paired: McNemar's test of "with prior" against "without prior".
 """
 

@@ -82,7 +82,8 @@ class UnCLIP:
     ) -> dict[str, dict[str, Any]]:
         """Return the share of the examples with each attribute right, and with all of them, by the way pictures are made.
 
-        ``limit``: largest number of examples, drawn by ``seed``.  "with prior" also has the paired test against "without prior": ``won``, ``lost`` and ``p`` of ``mcnemar``.
+        ``limit``: largest number of examples, drawn by ``seed``.  "with prior" also has the paired test against "without prior":
+        ``won``, ``lost`` and ``p`` of ``mcnemar``.
         """
         some = draw_examples(data, limit, self.seed)
         codes = joint_codes(self.space, some, self.known).batch(range(len(some)))
