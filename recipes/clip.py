@@ -14,7 +14,7 @@ Expected: R@1 .95 from pictures to sentences and .97 back, 2,980 of the test par
     python recipes/clip.py
     python recipes/clip.py --encoder "vit(patch=4, width=96, depth=3)" --latent "vq(codes=512, dim=64)"
     python recipes/clip.py --data "captions(root='album')" --encoder resnet --label ""
-    reprkit vision fetch stamps && python recipes/clip.py --data "named-stamps(languages=('en', 'de'))" --label ""
+    reprkit vision fetch stamps && python recipes/clip.py --data "named-stamps(languages=('en', 'de'))" --label "" --fold 0
     python recipes/clip.py --data "hub(path='captioned', columns={'x': 'image', 'text': 'caption'})" --label ""
 """
 
@@ -46,6 +46,9 @@ def main(
     temperature: Annotated[float, typer.Option(help="at the start")] = 0.07,
     label: Annotated[str, typer.Option(help="field to classify by prompts; empty for none")] = "color_1",
     prompts: Annotated[list[str], typer.Option(help="with {} for the class; repeatable")] = PROMPTS,
+    fold: Annotated[
+        int, typer.Option(help="test on this of five folds by identity, from 0; -1: the data's split")
+    ] = -1,
     steps: int = 3_000,
     batch: int = 128,
     lr: float = 2e-3,
@@ -55,7 +58,8 @@ def main(
     launch: rk.Launch = rk.Launch(schedule="cosine", weight_decay=0.05, clip=1.0),
 ) -> None:
     options = {"warmup": steps // 20, **launch}
-    train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
+    whole = rk.dataset(data)
+    train, valid, test = whole.split(seed=seed, valid=True) if fold < 0 else rk.data.fold(whole, fold)
     factors = {
         "image": rk.factor(encoder, latent),
         "text": rk.factor(text_encoder, text_latent, input="text"),

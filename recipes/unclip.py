@@ -48,6 +48,7 @@ def main(
     sampling: Annotated[int, typer.Option(help="steps of DDIM, of pictures")] = 20,
     guidance: Annotated[float, typer.Option(help="of pictures by diffusion; 1 for none")] = 2.0,
     limit: Annotated[int, typer.Option(help="pictures of each part to judge")] = 300,
+    lessons: Annotated[int, typer.Option(help="steps of the judges")] = 500,
     steps: Annotated[int, typer.Option(help="of the decoder; half of it for the others")] = 1_500,
     batch: int = 64,
     lr: float = 2e-3,
@@ -86,7 +87,7 @@ def main(
         pixels = {"encoder": "conv(width=32)", "latent": codebook, "decoder": "conv(width=32)"}
         second = symbol_stage(known, "x", "image", fit=fit, seed=seed, writer=WRITER, **pixels)
 
-    judges = AttributeJudges(rk.dataset(judged), labels, steps=max(1, steps // 5), batch=batch, seed=seed)
+    judges = AttributeJudges(rk.dataset(judged), labels, steps=lessons, seed=seed)
     system = UnCLIP(joint, known, first, second, seed)
     found = {part.part: system.judge(judges, part, limit) for part in (valid, test)}
     table = {row: {name: found[name][row] for name in found} for row in found["test"]}

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from reprkit.data.base import Dataset, Subset
     from reprkit.data.checks import check_batch
     from reprkit.data.collation import collate
+    from reprkit.data.folds import fold
     from reprkit.data.formats.arrays import Arrays
     from reprkit.data.formats.audio import Audio
     from reprkit.data.formats.digits import Digits
@@ -51,6 +52,7 @@ __all__ = [
     "check_batch",
     "collate",
     "dataset",
+    "fold",
     "loader",
     "write_shards",
 ]
@@ -62,6 +64,7 @@ __getattr__, __dir__ = attach(
         "formats.arrays": ["Arrays"],
         "formats.audio": ["Audio"],
         "base": ["Dataset", "Subset"],
+        "folds": ["fold"],
         "formats.digits": ["Digits"],
         "signature": ["Column", "Field", "Signature"],
         "formats.hub": ["Hub"],

@@ -293,7 +293,7 @@ class Diffusion(Objective):
         guidance: float,
         conditions: Codes | None = None,
     ) -> tuple[Tensor, Decoded]:
-        """Return the prediction in the layout of ``x``, rescaled, and the output; ``conditions`` are codes that are not encoded again."""
+        """Return the rescaled prediction in the layout of ``x``, and the output; ``conditions`` are not encoded again."""
         step = torch.full((len(x),), time, dtype=torch.int64, device=x.device)
         given = Codes({}) if conditions is None else conditions
         others = tuple(name for name in model.factors if name not in given)

@@ -1,4 +1,4 @@
-"""Small runs of ``recipes/clip.py`` and ``recipes/image_to_text.py``, on drawn scenes and on a folder of one's own."""
+"""Small runs of ``recipes/clip.py``, ``image_to_text.py`` and ``unclip.py``, on drawn scenes and on a folder of one's own."""
 
 import importlib.util
 import json
@@ -108,3 +108,33 @@ def test_image_to_text_with_another_latent_and_decoder(tmp_path):
         "--decoder",
         "gru(width=16, causal=True)",
     )
+
+
+SMALL_SCENES = "drawn-scenes(size=16, objects=1)"
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "symbols"])
+def test_unclip_judges_and_draws(kind, tmp_path):
+    args = ["--data", SMALL_SCENES, "--judged", "drawn-scenes(size=16, objects=1, held_out='scenes', seed=1)"]
+    args += [
+        "--steps",
+        6,
+        "--limit",
+        16,
+        "--lessons",
+        6,
+        "--batch",
+        32,
+        "--labels",
+        "color_1",
+        "--encoder",
+        "mlp(width=32)",
+    ]
+    if kind == "symbols":
+        args += ["--prior", "autoregressive", "--decoder", "vq", "--codebook", "fsq(levels=(4, 4))"]
+    printed, results = run_recipe("unclip", tmp_path, *args)
+    assert all(row in printed for row in ("real pictures", "own vector", "without prior", "with prior"))
+    assert ("DDIM, 10 steps" in printed) == (kind == "diffusion")
+    assert 0 <= results["with prior"]["test"]["p"] <= 1
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert all(title in page for title in ("Variations of pictures", "From one picture to another"))

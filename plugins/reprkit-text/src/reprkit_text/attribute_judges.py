@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +15,6 @@ from reprkit.registry.constraints import Count
 
 if TYPE_CHECKING:
     from reprkit import Dataset, Model
-    from reprkit.objectives.classify import Classify
 
 
 class AttributeJudges:
@@ -42,7 +41,7 @@ class AttributeJudges:
         *,
         encoder: str = "conv(width=32, depth=2)",
         latent: str = "continuous(dim=64)",
-        steps: int = 1_000,
+        steps: int = 500,
         batch: int = 128,
         lr: float = 3e-3,
         seed: int = 0,
@@ -55,7 +54,7 @@ class AttributeJudges:
         self.model: Model = rk.build(
             data=data, encoder=encoder, latent=latent, objective=objective, seed=seed
         )
-        options = {"warmup": steps // 20, "schedule": "cosine", "clip": 1.0, "log_every": 0}
+        options: dict[str, Any] = {"warmup": steps // 20, "schedule": "cosine", "clip": 1.0, "log_every": 0}
         for step in rk.loop(self.model, data, steps=steps, batch=batch, lr=lr, seed=seed, **options):
             step.backward(self.model(step.batch).total)
             step.update()
@@ -64,7 +63,7 @@ class AttributeJudges:
     @torch.no_grad()
     def judge(self, pictures: Float[Tensor, "n h w c"], *, batch: Count = 256) -> Int[Tensor, "n k"]:
         """Return the likeliest class of each label, in the order of ``labels``."""
-        members = cast("list[Classify]", self.model.objective.members)
+        members: Any = self.model.objective.members  # of objective classify, which has ``logits``
         found = []
         for part in pictures.split(batch):
             view = self.model.to_device({"x": part})

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from reprkit.data import CodesOf
+from reprkit.evaluation.encoding import draw_examples
 from reprkit.reporting import Images
 from reprkit_text.attribute_judges import AttributeJudges, mcnemar
 from reprkit_text.picture_codes import Stage, draw_nearest, slerp, text_difference
@@ -81,9 +82,10 @@ class UnCLIP:
     ) -> dict[str, dict[str, Any]]:
         """Return the share of the examples with each attribute right, and with all of them, by the way pictures are made.
 
-        "with prior" also has the paired test against "without prior": ``won``, ``lost`` and ``p`` of ``mcnemar``.
+        ``limit``: largest number of examples, drawn by ``seed``.  "with prior" also has the paired test against "without prior":
+        ``won``, ``lost`` and ``p`` of ``mcnemar``.
         """
-        some = data.subset(range(min(limit or len(data), len(data))))
+        some = draw_examples(data, limit, self.seed)
         codes = joint_codes(self.space, some, self.known).batch(range(len(some)))
         right = {name: judges.right(made, some) for name, made in self.pictures(codes).items()}
         found: dict[str, dict[str, Any]] = {name: judges.shares(each) for name, each in right.items()}

@@ -1,0 +1,62 @@
+"""Folds: test parts that are disjoint and complete, with identities kept together."""
+
+import pytest
+import torch
+
+import reprkit as rk
+from reprkit.data import Tensors, fold
+from reprkit.errors import DataError
+
+
+class Named(Tensors):
+    """Sixty examples of twenty names."""
+
+    def identities(self):
+        return [f"name {row % 20}" for row in range(len(self))]
+
+
+@pytest.fixture
+def data():
+    return Named({"x": torch.arange(60.0)[:, None]}, rk.Signature({"x": rk.Field(kind="vector", shape=(1,))}))
+
+
+def rows(part):
+    return part.batch(range(len(part)))["x"][:, 0].long().tolist()
+
+
+def test_each_example_is_tested_once_and_names_stay_together(data):
+    tested = []
+    for number in range(5):
+        parts = [rows(part) for part in fold(data, number)]
+        assert sorted([*parts[0], *parts[1], *parts[2]]) == list(range(60))
+        names = [{row % 20 for row in part} for part in parts]
+        assert not names[0] & names[1]
+        assert not names[2] & (names[0] | names[1])
+        assert len(names[2]) == 4
+        assert names[1]
+        tested += parts[2]
+    assert sorted(tested) == list(range(60))
+
+
+def test_a_seed_divides_anew_and_equal_ones_alike(data):
+    first, again, other = (sorted(rows(fold(data, 1, seed=seed)[2])) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_examples_without_identities_are_divided_one_by_one():
+    data = Tensors(
+        {"x": torch.arange(9.0)[:, None]}, rk.Signature({"x": rk.Field(kind="vector", shape=(1,))})
+    )
+    tested = [row for number in range(3) for row in rows(fold(data, number, count=3)[2])]
+    assert sorted(tested) == list(range(9))
+
+
+def test_folds_that_cannot_be_are_refused(data):
+    for options in ({"number": 5}, {"number": -1}, {"number": 0, "count": 1}):
+        with pytest.raises(DataError, match="numbered from 0"):
+            fold(data, **options)
+    with pytest.raises(DataError, match="20 examples or groups that stay together are too few for 19 folds"):
+        fold(data, 0, count=19)
+    with pytest.raises(DataError, match="valid_share must lie between 0 and 1"):
+        fold(data, 0, valid_share=1.0)
