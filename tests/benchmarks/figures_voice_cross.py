@@ -76,13 +76,13 @@ def pairs_of(test, known, language, target, clips, skip, prompts, preferred):
     own = known[target][spoken]
     generator = np.random.default_rng(0)
     pairs = spoken_pairs(test, skip + clips, (language,), 1, 0, SECONDS, (target,))
-    return [
-        replace(pair, prompts=tuple(generator.permutation(own)[:prompts].tolist()), own=()) for pair in pairs
-    ][skip:]
+    return [replace(pair, prompts=tuple(generator.permutation(own)[:prompts].tolist())) for pair in pairs][
+        skip:
+    ]
 
 
-def convert(converter, test, pair):
-    """The versions of one conversion."""
+def convert(converter, test, pair, self_too):
+    """The versions of one conversion; ``self_too``: also to the own voice, which shows what the content alone loses."""
     source, recorded = test.sound(pair.source), test.utterance(pair.source).wave
     voice = converter.voice([test.sound(number) for number in pair.prompts])
     made = {
@@ -90,6 +90,9 @@ def convert(converter, test, pair):
         "copy": converter.synthesize(source, len(recorded)),
         "converted": converter.synthesize(converter.convert(source, voice), len(recorded)),
     }
+    if self_too:
+        own = converter.voice([test.sound(number) for number in pair.own])
+        made["self"] = converter.synthesize(converter.convert(source, own), len(recorded))
     return {name: resample(each, converter.rate, RATE) for name, each in made.items()}
 
 
@@ -100,7 +103,7 @@ def words_of(test, made, language):
         for each in made
     ]
     recognize(spoken, speech_recognizer())
-    rates = {version: error_rates(spoken, version) for version in ("natural", "copy", "converted")}
+    rates = {version: error_rates(spoken, version) for version in ("natural", "copy", "self", "converted")}
     return rates | {"heard": [[clip.text, clip.heard["converted"]] for clip in spoken]}
 
 
@@ -168,7 +171,7 @@ def main(
     languages = language or sorted({each for spoken in known.values() for each in spoken if each is not None})
 
     record = {"model": model, "data": data, "seed": seed, "skip": skip, "rows": {}}
-    head = ["setting", "from", "to", "clips", "natural", "copy synthesis", "converted", "CER", "rise"]
+    head = ["setting", "from", "to", "clips", "natural", "copy synthesis", "self", "converted", "CER", "rise"]
     head += [f"{score}, {name}" for name in verifiers for score in ("nearer", "nearest", "cosine")]
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
     for said, options in settings.items():
@@ -180,7 +183,7 @@ def main(
             chosen = pairs_of(test, known, each, name, clips, skip, prompts, prompt_language)
             if not chosen:
                 continue
-            made = [Conversion(pair, convert(converter, test, pair)) for pair in chosen]
+            made = [Conversion(pair, convert(converter, test, pair, words)) for pair in chosen]
             row = {each: verifiers[each].score_converted(made) for each in verifiers}
             if words:
                 row |= words_of(test, made, each)
@@ -188,10 +191,17 @@ def main(
             numbers = []
             if words:
                 wer, copy = row["converted"]["wer"], row["copy"]["wer"]
-                numbers = [row["natural"]["wer"], copy, wer, row["converted"]["cer"], wer - copy]
+                numbers = [
+                    row["natural"]["wer"],
+                    copy,
+                    row["self"]["wer"],
+                    wer,
+                    row["converted"]["cer"],
+                    wer - copy,
+                ]
             for verifier in verifiers:
                 numbers += [row[verifier][score] for score in ("nearer", "nearest", "similarity")]
-            cells = ([] if words else [""] * 5) + [f"{value:.2f}" for value in numbers]
+            cells = ([] if words else [""] * 6) + [f"{value:.2f}" for value in numbers]
             print(f"| {said} | {each} | {name} | {len(chosen)} | {' | '.join(cells)} |", flush=True)
 
     record["bilingual"] = bilingual_rows(verifiers, test, known, prompt_language)

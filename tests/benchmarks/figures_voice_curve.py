@@ -21,6 +21,7 @@ import reprkit as rk
 # Name -> flags of the recipe.
 ROWS = {
     "three codebooks of 256, 20 ms, perturbed": {},
+    "four codebooks of 256, 20 ms, perturbed": {"content": "vq(codes=256, dim=16, codebooks=4)"},
     "one codebook of 256, 20 ms, perturbed": {"content": "vq(codes=256, dim=16)"},
     "continuous, 32 numbers, 20 ms, perturbed": {"content": "continuous(dim=32)"},
     "three codebooks of 256, 20 ms, not perturbed": {
