@@ -48,6 +48,7 @@ from reprkit.utils.collectives import rank
 
 DEBIAN = "debian(length=44, summary_length=15, tokenizer='byte-pair(vocab=2000, lower=True)')"
 SPAN = {"high": 15, "bonus": 0.5, "rounds": 2}  # chosen on valid
+CHECKPOINT = "text(folder={folder!r}, length=16, gradient='{gradient}')"
 TEXT = (
     "text(vocab={size}, width={width}, length=16, end=0, never=(1, 2, 3), follow=True, gradient='{gradient}')"
 )

@@ -6,8 +6,15 @@ import pytest
 import torch
 from reprkit_text.latents.text import Text
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BartConfig, BartForConditionalGeneration, BertConfig, BertModel, T5Config
-from transformers import PreTrainedTokenizerFast, T5ForConditionalGeneration
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import reprkit as rk
 from reprkit.errors import BuildError, DataError, PartArgumentError
