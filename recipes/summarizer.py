@@ -23,6 +23,7 @@ docs/results/text.md.
     python recipes/summarizer.py
     python recipes/summarizer.py --critic self-critic --supervised
     python recipes/summarizer.py --latent "vq(codes=512, dim=64)"
+    python recipes/summarizer.py --folder FOLDER --lr 1e-4   # a local BART or T5 of transformers
     python recipes/summarizer.py --data "documents(path='pairs.jsonl', tokenizer='byte-pair(vocab=4000, lower=True)', length=64)"
     reprkit text fetch debian && python recipes/summarizer.py --before 2400 --data "debian(index='fetched', length=44, \
 summary_length=15, tokenizer='byte-pair(vocab=2000, lower=True)')"
@@ -37,6 +38,7 @@ import typer
 from reprkit_text.data.span_targets import SpanTargets
 from reprkit_text.decoded_text import text_columns
 from reprkit_text.pointer_start import start_pointer
+from reprkit_text.transformers_generator import checkpoint_kind
 
 import reprkit as rk
 from reprkit.errors import PartArgumentError, nearest
@@ -46,6 +48,7 @@ from reprkit.utils.collectives import rank
 
 DEBIAN = "debian(length=44, summary_length=15, tokenizer='byte-pair(vocab=2000, lower=True)')"
 SPAN = {"high": 15, "bonus": 0.5, "rounds": 2}  # chosen on valid
+CHECKPOINT = "text(folder={folder!r}, length=16, gradient='{gradient}')"
 TEXT = (
     "text(vocab={size}, width={width}, length=16, end=0, never=(1, 2, 3), follow=True, gradient='{gradient}')"
 )
@@ -62,6 +65,9 @@ CRITICS = {  # gradient of the choice of words, and the losses added to those of
 
 def main(
     data: Annotated[str, typer.Option(help="documents, and summaries of other documents")] = DEBIAN,
+    folder: Annotated[
+        str, typer.Option(help="a local BART or T5: encoder and writer, on debian with its tokenizer")
+    ] = "",
     width: int = 128,
     encoder: str = "transformer(width={width}, depth=2, heads=4)",
     latent: Annotated[str, typer.Option(help="between encoder and decoder, any")] = TEXT,
@@ -86,9 +92,12 @@ def main(
     if critic not in CRITICS:
         known = ", ".join(CRITICS)
         raise PartArgumentError(f"no critic {critic!r}.{nearest(critic, CRITICS)}\n  known: {known}")
+    if folder:
+        data = DEBIAN.replace("'byte-pair(vocab=2000, lower=True)'", repr(folder)) if data == DEBIAN else data
+        encoder, latent = f"{checkpoint_kind(folder)}(folder={{folder!r}})", CHECKPOINT
     train, _, test = rk.dataset(data).split(seed=seed, valid=True)
     gradient, critic_losses = CRITICS[critic]
-    values = {"width": width, "size": train.signature["x"].vocab, "gradient": gradient}
+    values = {"width": width, "size": train.signature["x"].vocab, "gradient": gradient, "folder": folder}
     templates = {"encoder": encoder, "latent": latent, "decoder": decoder}
     parts = {kind: template.format(**values) for kind, template in templates.items()}
     options = {"warmup": min(before, steps) // 10, "batch": batch, "seed": seed, "resume": resume, **launch}

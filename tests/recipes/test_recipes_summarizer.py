@@ -48,7 +48,8 @@ def test_summaries_are_compared_with_lead_baselines(critic, tmp_path):
     assert {"pre-trained", f"critic {critic}", "lead-10", "random-sentence"} <= set(table)
     assert ("supervised" in table) == (critic == "wgan")
     assert table["lead-10"][0] > table["random-words"][0] > 0.05
-    assert all(name in done.stdout for name in ("document: ", "summary: ", "reconstruction: "))
+    assert all(name in done.stdout for name in ("human: ", "document: ", "summary: ", "reconstruction: "))
+    assert table["span, no network"][0] > table["random-words"][0]
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "lead-sentence" in page
     assert "reconstruction" in page
@@ -71,6 +72,27 @@ def test_other_latents(latent, tmp_path):
     assert "summary: " not in done.stdout
     assert "reconstruction: " in done.stdout
     assert "lead-10" in done.stdout
+
+
+def test_a_local_checkpoint_reads_and_writes(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    from reprkit_text.vocabulary import vocabulary
+
+    made = vocabulary(
+        "byte-pair(vocab=300, lower=True)", ["a tool that draws maps of stars", "a library for sounds"]
+    )
+    (tmp_path / "t5").mkdir()
+    (tmp_path / "t5" / "tokenizer.json").write_text(made.to_json())
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    config = transformers.T5Config(vocab_size=made.size, eos_token_id=0, decoder_start_token_id=0, **sizes)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    done = run_recipe(tmp_path, "--folder", tmp_path / "t5", "--data", "debian(length=44, summary_length=15, "
+                      f"tokenizer={str(tmp_path / 't5')!r})")  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {"pre-trained", "critic wgan", "lead-10"} <= set(parse_rows(done.stdout))
+    done = run_recipe(tmp_path, "--folder", tmp_path / "nothing")
+    assert done.returncode != 0
+    assert "no checkpoint" in done.stdout + done.stderr
 
 
 def test_unknown_critics_and_unfit_latents_raise(tmp_path):

@@ -21,6 +21,7 @@ class Corpus(StrEnum):
     """Corpora that can be fetched."""
 
     debian = "debian"
+    verses = "verses"
 
 
 @text.callback()
@@ -30,22 +31,45 @@ def _group_help() -> None:
 
 @text.command()
 def fetch(
-    what: Annotated[Corpus, typer.Argument(help="debian: the descriptions of all packages (16 MB).")],
+    what: Annotated[
+        Corpus,
+        typer.Argument(
+            help="debian: the descriptions of all packages (16 MB); verses: the Bible in three translations (10 MB)."
+        ),
+    ],
     lists: Annotated[
         Path | None,
         typer.Option(
-            help="A folder of apt's lists with Translation-en files, to use instead of downloading.",
+            help="For debian: a folder of apt's lists with Translation-en files, to use instead of downloading.",
+            show_default=False,
+        ),
+    ] = None,
+    packages: Annotated[
+        Path | None,
+        typer.Option(
+            help="For verses: a folder with the .deb files, to use instead of downloading.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Fetch texts into the cache, without root.
 
-    Debian's package index is read with apt-get into a temporary folder: the system's lists are not changed.  The cache is
-    $REPRKIT_CACHE, or the platform's cache folder.
+    Debian's package index is read with apt-get into a temporary folder: the system's lists are not changed.  The verses are
+    read from packages that are downloaded, not installed.  The cache is $REPRKIT_CACHE, or the platform's cache folder.
     """
-    from reprkit_text import debian_index
+    from reprkit.errors import PartArgumentError
+    from reprkit_text import debian_index, verse_files
 
+    for name, value, corpus in (("lists", lists, Corpus.debian), ("packages", packages, Corpus.verses)):
+        if value is not None and what is not corpus:
+            raise PartArgumentError(
+                f"--{name} is for {corpus.value}: reprkit text fetch {corpus.value} --{name} ..."
+            )
+    if what is Corpus.verses:
+        path, count = verse_files.fetch(packages)
+        print(f"{path}: {count:,} verses in {len(verse_files.TRANSLATIONS)} translations")
+        print("  use them: verses")
+        return
     path, count = debian_index.fetch(lists)
     print(f"{path}: {count:,} descriptions")
     print("  use them: debian(index='fetched')")

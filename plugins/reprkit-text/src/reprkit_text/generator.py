@@ -102,6 +102,15 @@ class Generator(nn.Module):
         self.gate = nn.Linear(2 * width, 1) if copy else None
         self.follow = nn.Parameter(torch.tensor(_FOLLOW)) if copy and follow else None
 
+    @property
+    def table(self) -> Float[Tensor, "v d"]:
+        """The embedding of every word."""
+        return self.embedding.weight[: self.vocab]
+
+    def embed(self, words: Int[Tensor, "b m"]) -> Float[Tensor, "b m d"]:
+        """Embed words."""
+        return self.embedding(words)
+
     def memory(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Memory:
         """Prepare features; ``x`` is zero where masked."""
         if mask is None:

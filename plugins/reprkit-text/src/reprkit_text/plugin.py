@@ -36,6 +36,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         ("tokenizers",),
     )
     yield Spec(
+        "verses",
+        "reprkit_text.data.verses:Verses",
+        "Verses of the Bible in two or three translations, each beside another's, after reprkit text fetch verses",
+        ("tokenizers",),
+    )
+    yield Spec(
         "captions",
         "reprkit_text.data.captions:Captions",
         "Pictures with texts: a folder with a text beside each picture, or a table of files and texts",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,8 @@ from annotated_types import Ge, Le
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from reprkit import Code, Features, Latent
+from reprkit import Code, Features, Latent, Signature
+from reprkit.errors import BuildError
 from reprkit.interfaces import require
 from reprkit.latents.functional import (
     check_indices,
@@ -23,8 +24,15 @@ from reprkit.latents.functional import (
     zero_padding,
 )
 from reprkit.registry.constraints import BelowOne, Count, CountOrZero, Depth, NonNegative, Positive, Width
+from reprkit.registry.create import is_restoring
 from reprkit_text.generator import FORBIDDEN, Generator, Memory
 from reprkit_text.latents.words import cut_and_end, mask_until_end
+from reprkit_text.transformers_generator import (
+    DECODERS,
+    TransformersGenerator,
+    check_tokenizer,
+    checkpoint_kind,
+)
 
 
 class Text(Latent):
@@ -53,16 +61,16 @@ class Text(Latent):
     Wang and Lee 2018 (arXiv 1810.02851); Baziotis et al. 2019 (SEQ^3, arXiv 1904.03651) for the relaxed words.
 
     Args:
-        vocab: number of words; the data's ``vocab`` where texts of the data serve as summaries.
-        width: width of the features and of a word's embedding.
+        vocab: number of words, default 256; the data's ``vocab`` where texts of the data serve as summaries.
+        width: width of the features and of a word's embedding; default 64.
         length: largest number of words of a text, the end included.
-        end: the word that ends a text.
+        end: the word that ends a text; default 0, with ``folder`` the checkpoint's end.
         least: smallest number of words before the end, in [0, length].
         never: words that are never written, such as padding and masks; they can be teacher-forced and embedded.
-        kind: network that reads the words so far, "gru" or "transformer".
-        depth: number of its layers.
-        heads: attention heads of a transformer; they must divide ``width``.
-        copy: whether words may be copied from the features by attention.
+        kind: network that reads the words so far, "gru" (default) or "transformer"; "bart" or "t5" with ``folder`` alone.
+        depth: number of its layers; default 1.
+        heads: attention heads of a transformer, default 4; they must divide ``width``.
+        copy: whether words may be copied from the features by attention; default True, False with ``folder``.
         follow: whether attention is drawn to the position after the word that was just copied; needs ``copy``.
         gradient: see above.
         temperature: temperature of the Gumbel-softmax.
@@ -70,9 +78,15 @@ class Text(Latent):
         control: weight of loss "length".
         entropy: weight of loss "entropy".
         dropout: dropout rate inside the generator, in [0, 1).
+        folder: a local BART or T5 of transformers, whose decoder is the generator and sets vocab, width, depth and heads; the data
+            set must use its tokenizer (``tokenizer='FOLDER'``).  Nothing is downloaded.
+        config: further settings of the checkpoint under transformers' names.
+        data: signature of the data, field ``x``; read with ``folder`` alone.
 
     Raises:
-        PartArgumentError: a value out of its range.
+        PartArgumentError: a value out of its range, or one that the checkpoint sets.
+        DataError: a folder without a BART or T5, or without a tokenizer.
+        BuildError: ``folder``, and the data is not encoded by its tokenizer.
     """
 
     provides = frozenset(
@@ -82,17 +96,17 @@ class Text(Latent):
 
     def __init__(
         self,
-        vocab: Annotated[int, Ge(2), Le(2**24)] = 256,
-        width: Width = 64,
+        vocab: Annotated[int, Ge(2), Le(2**24)] | None = None,
+        width: Width | None = None,
         length: Count = 16,
         *,
-        end: CountOrZero = 0,
+        end: CountOrZero | None = None,
         least: CountOrZero = 1,
         never: tuple[CountOrZero, ...] = (),
-        kind: Literal["gru", "transformer"] = "gru",
-        depth: Depth = 1,
-        heads: Count = 4,
-        copy: bool = True,
+        kind: Literal["gru", "transformer", "bart", "t5"] | None = None,
+        depth: Depth | None = None,
+        heads: Count | None = None,
+        copy: bool | None = None,
         follow: bool = False,
         gradient: Literal["straight-through", "policy"] = "straight-through",
         temperature: Positive = 1.0,
@@ -100,7 +114,33 @@ class Text(Latent):
         control: NonNegative = 1.0,
         entropy: NonNegative = 0.0,
         dropout: BelowOne = 0.0,
+        folder: str | None = None,
+        config: dict[str, Any] | None = None,
+        data: Signature | None = None,
     ) -> None:
+        if folder is None:
+            require(kind not in DECODERS, f"kind={kind!r} is of a checkpoint: give folder=")
+            require(config is None, "config= has settings of a checkpoint: give folder=")
+            vocab, width, end = vocab or 256, width or 64, end or 0
+            copies = copy is not False
+            require(copies or not follow, "follow=True is about copied words: it needs copy=True")
+            sizes: dict[str, Any] = {"kind": kind or "gru", "depth": depth or 1, "heads": heads or 4}
+            generator: Generator | TransformersGenerator = Generator(
+                vocab, width, copy=copies, dropout=dropout, follow=follow, **sizes
+            )
+        else:
+            own = {"vocab": vocab, "width": width, "depth": depth, "heads": heads, "copy": copy or None}
+            own |= {"follow": follow or None}
+            given = [name for name, value in own.items() if value is not None]
+            require(
+                not given, f"folder={folder!r}: the checkpoint sets the generator: remove {', '.join(given)}"
+            )
+            generator = self._of_checkpoint(folder, kind, config, dropout, data)
+            vocab, width = generator.vocab, generator.width
+            require(
+                end is not None or generator.end is not None, f"{folder!r} names no end symbol: give end="
+            )
+            end = int(generator.end or 0) if end is None else end
         require(end < vocab, f"end must be one of the {vocab} words, 0 to {vocab - 1}, not {end}")
         require(least <= length, f"least must be at most length={length}, not {least}")
         for word in never:
@@ -114,16 +154,33 @@ class Text(Latent):
         )
         self.length, self.end, self.least, self.goal = length, end, least, goal
         self.gradient, self.temperature = gradient, temperature
-        require(copy or not follow, "follow=True is about copied words: it needs copy=True")
-        self.generator = Generator(
-            vocab, width, kind=kind, depth=depth, heads=heads, copy=copy, dropout=dropout, follow=follow
-        )
+        self.generator, self.folder = generator, folder
         forbidden = torch.zeros(length, vocab, dtype=torch.bool)
         forbidden[:least, end] = True
         forbidden[:, list(never)] = True
         self.register_buffer("forbidden", forbidden, persistent=False)
 
     forbidden: Bool[Tensor, "m v"]
+
+    def _of_checkpoint(
+        self,
+        folder: str,
+        kind: str | None,
+        config: dict[str, Any] | None,
+        dropout: float,
+        data: Signature | None,
+    ) -> TransformersGenerator:
+        """Return the decoder of a checkpoint; kind and settings are recorded, so a saved model loads without the folder."""
+        if data is None:
+            raise BuildError("text(folder=) writes the symbols of the data: build it with rk.build(data=...)")
+        found = str(kind) if is_restoring() else checkpoint_kind(folder)
+        require(kind in (None, found), f"kind={kind!r}, and {folder!r} holds a {found}: leave kind out")
+        if not is_restoring():
+            check_tokenizer(folder, data)
+        decoder = DECODERS[found](folder=folder, config=config, dropout=dropout, data=data)
+        recorded = {"kind": found, "config": decoder.arguments["config"]}
+        object.__setattr__(self, "arguments", {**self.arguments, **recorded})
+        return TransformersGenerator(decoder)
 
     def count(self, tokens: int) -> int:
         """Return ``length``; shorter texts are masked."""
@@ -164,7 +221,7 @@ class Text(Latent):
             PartArgumentError: indices of another shape, or out of [0, vocab).
         """
         check_indices(indices, 1, self.generator.vocab)
-        return self.generator.embedding(indices.squeeze(-1))
+        return self.generator.embed(indices.squeeze(-1))
 
     def code_of(self, words: Int[Tensor, "b t"], mask: Bool[Tensor, "b t"] | None = None) -> Code:
         """Turn a given text into a code: cut to ``length`` words, ended, embedded."""
@@ -184,7 +241,7 @@ class Text(Latent):
         """
         indices, valid = cut_and_end(words, mask, end=self.end, length=self.length)
         if features is None:
-            x = self.generator.start.new_zeros(len(words), 1, self.in_dim)
+            x = self.generator.table.new_zeros(len(words), 1, self.in_dim)
             features = Features(x=x, mask=x.new_zeros(len(words), 1, dtype=torch.bool))
         log_p = self.generator.all_steps(indices, self.memory_of(features))
         return log_p.gather(-1, indices.unsqueeze(-1)).squeeze(-1).masked_fill(~valid, 0.0)
@@ -230,11 +287,11 @@ class Text(Latent):
 
     def _embed_words(self, indices: Tensor, log_p: Tensor, gumbel: Tensor | None) -> Float[Tensor, "b m d"]:
         """Embed the words; in training with straight-through, with the gradient of the relaxed choice as well."""
-        z = self.generator.embedding(indices)
+        z = self.generator.embed(indices)
         if gumbel is None or self.gradient == "policy":
             return z
         soft = ((log_p + gumbel) / self.temperature).softmax(-1)
-        return straight_through(z, soft @ self.generator.embedding.weight.detach())
+        return straight_through(z, soft @ self.generator.table.detach())
 
     def _length_loss(self, log_p: Float[Tensor, "b m v"]) -> dict[str, Tensor]:
         if self.goal is None:
