@@ -71,7 +71,7 @@ def plan_pretraining(
             "objective": objective,
         }, lambda each: colorable(each, size=size, side=side)
     part = rk.create("objective", objective)
-    networks = {"encoder": encoder, "latent": latent} | (
-        {"decoder": decoder} if "decoder" in part.needs else {}
-    )
-    return networks | {"objective": part}, lambda each: each
+    networks: dict[str, Any] = {"encoder": encoder, "latent": latent, "objective": part}
+    if "decoder" in part.needs:
+        networks["decoder"] = decoder
+    return networks, lambda each: each

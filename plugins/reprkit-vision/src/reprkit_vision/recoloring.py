@@ -52,7 +52,8 @@ def predict_colors(
             f"only classes of color (a map of {CLASSES} symbols) or colors (an image of 2 channels) can be shown, and the output "
             f"{model.output!r} is {field.kind} {field.shape}"
         )
-    return color.unflatten(1, field.shape[:2]).cpu().numpy()
+    rows, columns = (int(each or 0) for each in field.shape[:2])
+    return color.unflatten(1, (rows, columns)).cpu().numpy()
 
 
 def enlarge_colors(
