@@ -237,7 +237,8 @@ def sizes_of_photographs():
 
 def test_bright_and_dark_photos_are_thirds():
     every, bright, dark = (
-        rk.dataset(f"photos(size=16, crops=3, side=48, light={light!r})") for light in ("all", "bright", "dark")
+        rk.dataset(f"photos(size=16, crops=3, side=48, light={light!r})")
+        for light in ("all", "bright", "dark")
     )
     assert len(bright) == len(dark) == len(every) // 9 * 3
     assert not set(bright.names) & set(dark.names)
