@@ -116,8 +116,8 @@ def test_objects_and_textures_are_swapped(tmp_path):
 
 
 def test_objects_without_labels_are_refused(tmp_path):
-    error = run("object_texture", tmp_path / "run", "--data", "photos(size=32, crops=2)", expect=1)
-    assert "no label 'label', and its labels are: photo" in error
+    error = run("object_texture", tmp_path / "run", "--data", "digits", expect=1)
+    assert "no label 'texture', and its labels are: label" in error
 
 
 @pytest.mark.parametrize("recipe", ["watermark", "documents"])
