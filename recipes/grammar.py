@@ -11,7 +11,7 @@ Data: the expressions of Python's standard library, without names and values; go
 Expected: docs/results/trees.md; a step of 32 expressions takes 25 ms on a free core.
 
     python recipes/grammar.py
-    python recipes/grammar.py --data "expressions('arithmetic')"
+    python recipes/grammar.py --data "expressions(kind='arithmetic')"
     python recipes/grammar.py --data sentences --held-out "sentences(part='held-out')" --restarts 4
     python recipes/grammar.py --latent "vq(codes=64, dim=16)"                          # any latent: a mixture of 64 grammars
     python recipes/grammar.py --latent tree --no-pool --decoder stack --restarts 1    # the tree is the code

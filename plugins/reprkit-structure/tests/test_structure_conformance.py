@@ -1,10 +1,18 @@
 """The kit's checks of the parts."""
 
 import pytest
+import torch
+from reprkit_structure.objectives.parse import small_model
 
 import reprkit as rk
 from reprkit import Field, Signature
-from reprkit.testing import DatasetConformance, DecoderConformance, EvaluatorConformance, LatentConformance
+from reprkit.testing import (
+    DatasetConformance,
+    DecoderConformance,
+    EvaluatorConformance,
+    LatentConformance,
+    ObjectiveConformance,
+)
 
 WORDS = Signature({"x": Field(kind="tokens", shape=(None,), vocab=11)})
 
@@ -57,3 +65,44 @@ class TestBracketF1(EvaluatorConformance):
 
     def sets(self):
         return rk.dataset("sentences(size=60, longest=8)").split()
+
+
+class WithTrees(ObjectiveConformance):
+    """Random rules are no trees: the batch holds trees of the grammar of ``small_model``."""
+
+    def batch(self, size, *, seed=0, length=6):
+        from brute_force import derivations
+        from reprkit_structure.layers.python_rules import rules_of
+
+        batch = super().batch(size, seed=seed, length=length)
+        trees = derivations(rules_of(small_model()["data"]["tree"].form), 4)
+        rows = [trees[(seed + place) % len(trees)] for place in range(size)]
+        batch["tree"] = torch.tensor([[*row, *[0] * (length - len(row))] for row in rows])
+        batch["tree_mask"] = torch.arange(length) < torch.tensor([len(row) for row in rows])[:, None]
+        return batch
+
+
+class TestParse(WithTrees):
+    part = "reprkit-structure/parse"
+    data = WORDS
+
+
+class TestStructVAE(WithTrees):
+    part = "reprkit-structure/structvae(samples=2)"
+    data = WORDS
+
+
+class TestURNNG(ObjectiveConformance):
+    part = "reprkit-structure/urnng(samples=2, warmup=3)"
+    data = WORDS
+    latent = "reprkit-structure/tree(dim=4, width=8, gradient='none', prior='decoder')"
+    decoder = "reprkit-structure/stack(width=8)"
+
+
+class TestTemplates(DatasetConformance):
+    part = "reprkit-structure/templates(size=40)"
+
+
+class TestDerivation(LatentConformance):
+    part = "reprkit-structure/derivation(width=6, length=5, prior=6)"
+    data = small_model()["data"]

@@ -11,11 +11,11 @@ def test_every_part_is_registered_importable_and_in_the_readme():
     registry = Registry()
     offered = {
         (kind, each.name)
-        for kind in ("dataset", "decoder", "latent", "evaluator")
+        for kind in ("dataset", "decoder", "latent", "evaluator", "objective")
         for each in registry.specs(kind)
         if each.distribution == "reprkit-structure"
     }
-    assert len(offered) == 7
+    assert len(offered) == 15
     readme = (ROOT / "README.md").read_text()
     for kind, name in offered:
         registry.load(kind, f"reprkit-structure/{name}")

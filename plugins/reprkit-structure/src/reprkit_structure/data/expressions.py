@@ -60,7 +60,7 @@ class Expressions(Treebank):
     ) -> None:
         if kind == "arithmetic" and root is not None:
             raise DataError(
-                "expressions('arithmetic') are drawn at random, and read no files: leave root= out"
+                "expressions(kind='arithmetic') are drawn at random, and read no files: leave root= out"
             )
         found = _python(root) if kind == "python" else _arithmetic(size, shortest, longest, seed)
         rows = [row for row in found if shortest <= len(row[0]) <= longest]
@@ -110,8 +110,8 @@ def _arithmetic(size: int, shortest: int, longest: int, seed: int) -> list[Sente
             found.update((row[0], row) for row in expressions_of(source.encode(), longest) if row[0] == words)
     if len(found) < size:
         raise DataError(
-            f"expressions('arithmetic'): only {len(found)} different expressions of {shortest} to {longest} tokens were drawn: "
-            "ask for a smaller size= or a larger longest="
+            f"expressions(kind='arithmetic'): only {len(found)} different expressions of {shortest} to {longest} tokens were "
+            "drawn: ask for a smaller size= or a larger longest="
         )
     return list(found.values())
 

@@ -93,7 +93,7 @@ class Templates(TextTrees):
                     found[words] = pair_of(words.split(), node, steps)
         if len(found) < size:
             raise DataError(
-                f"templates({part!r}): only {len(found)} different sentences were drawn: ask for a smaller size=, or a larger "
+                f"templates(part={part!r}): only {len(found)} different sentences were drawn: ask for a smaller size=, or a larger "
                 "nested="
             )
         vocabulary = {
