@@ -73,8 +73,8 @@ def main(
     latent: Annotated[str, typer.Option(help="between encoder and decoder, any")] = TEXT,
     decoder: str = "pointer(width={width}, follow=True)",
     critic: Annotated[str, typer.Option(help=", ".join(CRITICS))] = "wgan",
-    before: Annotated[int, typer.Option(help="steps of pre-training")] = 500,
-    steps: int = 100,
+    before: Annotated[int, typer.Option(help="steps of pre-training")] = 200,
+    steps: int = 40,
     critics: Annotated[int, typer.Option(help="steps of the critic for each step of the generator")] = 3,
     anchor: Annotated[float, typer.Option(help="weight of the pre-training losses in the main stage")] = 0.2,
     supervised: Annotated[

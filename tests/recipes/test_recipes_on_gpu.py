@@ -4,8 +4,10 @@ A recipe is called with its own parts and settings, and few examples a batch.  E
 on the device of torch's ``FakeTensorMode``, where tensors have no values; nothing is measured, saved or shown.
 """
 
+import gzip
 import importlib.util
 import inspect
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -77,6 +79,7 @@ LOOPS = {
     "latent_swap": 5,
     "summarizer": 2,
     "summarizer self-critic": 2,
+    "syntax_semantics": 2,
     "voice_conversion autovc": 2,
     "vq_vae": 2,
 }
@@ -180,6 +183,18 @@ def run(main, folder: Path, monkeypatch, count: int = 1, **arguments) -> None:
     assert len(losses) == count
 
 
+def provide_verses(folder: Path, monkeypatch) -> None:
+    """Verses in two translations, as they are in the cache."""
+    monkeypatch.setenv("REPRKIT_CACHE", str(folder / "cache"))
+    path = folder / "cache" / "text" / "verses" / "verses.jsonl.gz"
+    path.parent.mkdir(parents=True)
+    rows = [
+        {"key": f"Gen.{n}.1", **{name: f"{name} {n % 7} and {n % 11}" for name in ("kjv", "web", "rv")}}
+        for n in range(60)
+    ]
+    path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+
+
 def provide_data(folder: Path, monkeypatch) -> None:
     """Data that is found nowhere: what a synthesizer would say, a series, and pictures with sounds."""
     (folder / "series.txt").write_text("\n".join(f"{math.sin(0.3 * t):.4f}" for t in range(400)))
@@ -206,6 +221,8 @@ def test_a_recipe_trains_on_a_gpu(case, tmp_path, monkeypatch):
     arguments = ARGUMENTS.get(name, {}) | PRESETS.get(case, {})
     if arguments.get("data") == SPEECH or name in ("ambient_sound", "next_value"):
         provide_data(tmp_path, monkeypatch)
+    if name == "syntax_semantics":
+        provide_verses(tmp_path, monkeypatch)
     main = load(name).main
     if case not in SKIPPED:
         try:

@@ -194,6 +194,12 @@ def reprkit_evaluators() -> Iterator[Spec]:
         ("nltk",),
     )
     yield Spec(
+        "style-exchange",
+        "reprkit_text.evaluators.style_exchange:StyleExchange",
+        "Texts written from one example's meaning and another's style: judged by a classifier, and words kept",
+        ("rouge_score", "sklearn"),
+    )
+    yield Spec(
         "compression",
         "reprkit_text.evaluators.compression:Compression",
         "Length of the code relative to the document, and how much of the document it keeps",

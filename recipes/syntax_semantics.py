@@ -1,0 +1,115 @@
+"""Syntax and semantics of sentences: what a verse says, and how its translation says it, as two factors.
+
+A verse is given in two translations.  The encoder of the meaning reads it in one, and must find it among other verses by the code
+of the other (InfoNCE), while an adversary tries to tell the translation from the code.  The encoder of the style reads the other
+translation, and a decoder writes that from the first one's meaning and its own style.  A decoder that gets the meaning of one verse
+and the style of another then writes the first verse in the second one's style.
+
+Papers: Chen et al. 2019, "A multi-task approach for disentangling syntax and semantics in sentence representations", arXiv
+1904.01173; Radford et al. 2021, arXiv 2103.00020 (InfoNCE of two encoders); Chou et al. 2018, arXiv 1804.02812 (the adversary).
+Data: 31,077 verses of the King James and the World English Bible (Debian's packages), split by verse.
+Needs scikit-learn and the extra reprkit-text[rouge].
+Expected: docs/results/text.md.
+
+    reprkit text fetch verses
+    python recipes/syntax_semantics.py
+    python recipes/syntax_semantics.py --data "verses(translations=('web', 'rv'))"        # English and Spanish
+    python recipes/syntax_semantics.py --encoder "gru(width={width})" --latent "vq(codes=512, dim=64)"
+"""
+
+from typing import Annotated
+
+import typer
+
+import reprkit as rk
+from reprkit.reporting import compare
+from reprkit.utils.collectives import rank
+
+MEANING = "across(factors=('own', 'meaning'), dim={width})"
+ADVERSARY = " + {adversary} * adversary(label='other_translation', factor='meaning')"
+MEASURES = (
+    "retrieval(query='own', target='meaning')",
+    "linear-probe(label='other_translation', factor='meaning')",
+    "linear-probe(label='translation', factor='style')",
+)
+COLUMNS = {
+    "retrieval.own_to_meaning.recall_at_1": "verse found (R@1)",
+    "linear-probe(label='other_translation', factor='meaning').accuracy": "translation read from meaning",
+    "linear-probe(label='translation', factor='style').accuracy": "translation read from style",
+    "style-exchange.judged": "exchanged: judged as asked",
+    "style-exchange.kept": "exchanged: words kept",
+    "style-exchange.kept_unchanged": "words kept unchanged",
+}
+
+
+def main(
+    data: str = "verses",
+    width: int = 128,
+    encoder: Annotated[str, typer.Option(help="of the meaning")] = "words(dim={width})",
+    latent: Annotated[str, typer.Option(help="of the meaning, any")] = "continuous(dim={width})",
+    style: Annotated[
+        str, typer.Option(help="encoder of the style, averaged over the text")
+    ] = "words(dim=32)",
+    decoder: str = "pointer(width={width}, follow=True)",
+    adversary: Annotated[float, typer.Option(help="weight of the adversary; 0 omits it")] = 1.0,
+    steps: Annotated[int, typer.Option(help="of the meaning")] = 1_500,
+    writing: Annotated[int, typer.Option(help="steps of style and decoder")] = 500,
+    batch: int = 256,
+    lr: float = 3e-3,
+    limit: Annotated[int, typer.Option(help="test verses that are written in the other style")] = 200,
+    seed: int = 0,
+    out: str = "runs/syntax_semantics",
+    resume: bool = False,
+    launch: rk.Launch = rk.Launch(schedule="cosine(final=0.05)", clip=1.0),
+) -> None:
+    train, test = rk.dataset(data).split(seed=seed)
+    test = test.subset((test.label_values("translation") == 0).nonzero().squeeze(1))  # one direction: R@1
+    sizes = {"width": width, "adversary": adversary}
+    read = rk.create("encoder", encoder.format(**sizes), data=train.signature)
+    factors = {
+        "own": rk.factor(read, latent.format(**sizes)),
+        "meaning": rk.factor(read, latent.format(**sizes), input="other"),  # the same encoder
+        "style": rk.factor(style, "continuous(dim=8)", pool=True),
+    }
+
+    def train_stage(model: rk.Model, stage: str, steps: int, batch: int) -> rk.Model:
+        critics = {turn: f"adam(lr={lr})" for turn in model.objective.turns[1:]}
+        options = {
+            "batch": batch,
+            "seed": seed,
+            "out": out,
+            "resume": resume,
+            "optimizers": critics,
+            **launch,
+        }
+        for step in rk.loop(model, train, steps=steps, lr=lr, stage=stage, **options):
+            for turn in model.objective.turns[::-1]:  # the critic first
+                losses = step.model(step.batch, turn)
+                step.backward(losses.total)
+                step.update(turn)
+            if step.every(100):
+                step.log(losses)
+        return model
+
+    objective = (MEANING + (ADVERSARY if adversary else "")).format(**sizes)
+    untrained = rk.build(data=train, factors=factors, objective=objective, seed=seed)
+    table = {"untrained": rk.evaluate(untrained, test, *MEASURES[:2], fit_on=train, examples=0)}
+    meaning = train_stage(untrained, "meaning", steps, batch)
+    table["trained"] = rk.evaluate(meaning, test, *MEASURES[:2], fit_on=train, examples=0)
+    del factors["own"]  # no decoder reads it
+    model = rk.build(
+        data=train, factors=factors, decoder=decoder.format(**sizes), objective="reconstruction", seed=seed,
+        start=meaning, freeze=("meaning",),
+    )  # fmt: skip
+    model = train_stage(model, "writing", writing, max(1, batch // 8))
+    model.save(f"{out}/model")
+    judges = (MEASURES[2], f"style-exchange(limit={limit})")
+    table["trained"] |= rk.evaluate(model, test, *judges, fit_on=train, examples=0)
+    page = rk.report(out, table, title="Syntax and semantics of sentences", columns=COLUMNS)
+    if rank() == 0:
+        print(compare(table, COLUMNS))
+        print(f"\nthe page: {page}")
+
+
+if __name__ == "__main__":
+    rk.recipe(main)
