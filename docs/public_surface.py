@@ -39,7 +39,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.layers.field_checks": ("check_heads", "image_shape", "require_token_count"),
         "reprkit.layers.gather_rows": ("gather_rows", "gather_tokens"),
         "reprkit.layers.positions": ("sinusoidal_positions", "sinusoidal_positions_2d"),
-        "reprkit.layers.recurrent": ("Recurrent", "run_recurrent"),
+        "reprkit.layers.recurrent": ("Recurrent", "State", "run_recurrent"),
         "reprkit.layers.resample_tokens": ("ResampleTokens", "resampled_mask", "zero_invalid_tokens"),
         "reprkit.layers.sequence_classifier": ("SequenceClassifier",),
         "reprkit.layers.transposed": ("TransposedLinear",),
@@ -77,6 +77,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
             "read_streams",
             "write_streams",
         ),
+        "reprkit.models.scoring": ("Scored",),
         "reprkit.models.symbol_coding": ("compress_symbols",),
         "reprkit.models.pictures": ("PictureCoder", "compress_picture", "decompress_picture", "payload_size"),
     },
@@ -112,6 +113,9 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.reporting.drawing": ("chart", "series_color"),
         "reprkit.reporting.figures": ("Curves", "Images", "Matrix", "Scatter", "legend_html"),
         "reprkit.reporting.sounds": ("Sounds",),
+    },
+    "Results": {
+        "reprkit.runs.metrics": ("flatten_metrics",),
     },
     "Utilities": {
         "reprkit.utils.atomic_files": ("require_absent",),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from reprkit import Objective
+from reprkit import Codes, Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.models.factor import resolve_factor
-from reprkit.types import Batch, Codes
+from reprkit.types import Batch
 from reprkit_structure.layers.charts import chart_of_reduces
 
 if TYPE_CHECKING:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
-from reprkit import Objective
+from reprkit import Codes, Objective
 from reprkit.errors import BuildError
 from reprkit.interfaces import Term
 from reprkit.models.factor import resolve_factor
 from reprkit.registry.constraints import NonNegative
-from reprkit.types import Batch, Codes
+from reprkit.types import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

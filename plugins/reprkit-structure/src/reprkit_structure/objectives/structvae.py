@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reprkit import Objective
+from reprkit import Codes, Objective
 from reprkit.interfaces import Term, require
 from reprkit.registry.constraints import Count, NonNegative
-from reprkit.types import Batch, Codes
+from reprkit.types import Batch
 from reprkit_structure.objectives.parse import small_model, supervised_terms, writer_of
 
 if TYPE_CHECKING:

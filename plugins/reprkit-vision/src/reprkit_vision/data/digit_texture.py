@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from reprkit import Dataset, Field, Signature
+from reprkit import Dataset, Field, Signature, dataset
 from reprkit.data import Tensors
-from reprkit.data.resolve import dataset
 from reprkit.registry.constraints import Seed
 from reprkit_vision.data.splits import shuffle_indices, split_by_rank
 
