@@ -12,6 +12,7 @@ Expected: 900 steps, 23 points or more above the pictures as given, both ways, k
 
     python recipes/cycle.py
     python recipes/cycle.py --data "images(root='day', size=64)" --other "images(root='dusk', size=64)" --size 64
+    python recipes/cycle.py --data "photos(light='bright', fetched=True)" --other "photos(light='dark', fetched=True)" --size 32
     python recipes/cycle.py --data stamps --other "photos(size=32, side=64, crops=8)" --size 32
 """
 

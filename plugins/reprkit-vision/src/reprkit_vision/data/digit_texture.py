@@ -13,19 +13,13 @@ from scipy import ndimage
 from reprkit import Dataset, Field, Signature, dataset
 from reprkit.data import Tensors
 from reprkit.registry.constraints import Seed
+from reprkit_vision.data.mnist import Mnist
 from reprkit_vision.data.splits import shuffle_indices, split_by_rank
 
 SIDE = 32  # pixels of a picture
 _GROUPS = 20  # of digits and of regions of a texture, which a split keeps together
 _DARKEST = 0.2  # of a texture; the paper is black
-_ROWS, _COLUMNS = np.mgrid[:SIDE, :SIDE]
-_DRAWN: dict[str, np.ndarray] = {
-    "bars": _ROWS // 2 % 2,
-    "stripes": _COLUMNS // 2 % 2,
-    "slope": (_ROWS + _COLUMNS) // 2 % 2,
-    "checks": (_ROWS // 2 + _COLUMNS // 2) % 2,
-    "dots": (_ROWS % 4 < 2) & (_COLUMNS % 4 < 2),
-}
+_DRAWN = ("bars", "stripes", "slope", "checks", "dots")
 _REAL = ("brick", "grass", "gravel", "cells")
 
 
@@ -46,7 +40,7 @@ class DigitTexture(Tensors):
     """
 
     def __init__(self, textures: Literal["drawn", "real"] = "drawn", *, seed: Seed = 0) -> None:
-        digits = dataset("mnist")
+        digits = Mnist()
         batch = digits.batch(range(len(digits)))
         random = np.random.default_rng(seed)
         labels = batch["label"]
@@ -55,9 +49,9 @@ class DigitTexture(Tensors):
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order)) - torch.searchsorted(labels[order], labels[order])
         self._group = place % _GROUPS
-        names = tuple(_DRAWN) if textures == "drawn" else _REAL
+        names = _DRAWN if textures == "drawn" else _REAL
         kind = place // _GROUPS % len(names)  # balanced within each digit and group
-        crop = _drawn_crop if textures == "drawn" else _real_crop()
+        crop = _drawn_crop() if textures == "drawn" else _real_crop()
         pictures = np.empty((len(labels), SIDE, SIDE, 1), np.uint8)
         for number, ink in enumerate(batch["x"][..., 0].numpy()):
             filling = crop(names[int(kind[number])], int(self._group[number]), random)
@@ -100,8 +94,18 @@ def _thicken(ink: np.ndarray) -> np.ndarray:
     return ndimage.grey_dilation(np.asarray(large, np.float32) / 255, footprint=np.ones((2, 2)))
 
 
-def _drawn_crop(name: str, group: int, random: np.random.Generator) -> np.ndarray:
-    return _DRAWN[name].astype(np.float32)
+def _drawn_crop() -> Callable[[str, int, np.random.Generator], np.ndarray]:
+    """Return a function from a texture, and a group that it does not depend on, to the texture (SIDE SIDE), 0 or 1."""
+    row, column = np.mgrid[:SIDE, :SIDE]
+    patterns = (
+        row // 2 % 2,
+        column // 2 % 2,
+        (row + column) // 2 % 2,
+        (row // 2 + column // 2) % 2,
+        (row % 4 < 2) & (column % 4 < 2),
+    )
+    drawn = {name: each.astype(np.float32) for name, each in zip(_DRAWN, patterns, strict=True)}
+    return lambda name, group, random: drawn[name]
 
 
 def _real_crop() -> Callable[[str, int, np.random.Generator], np.ndarray]:

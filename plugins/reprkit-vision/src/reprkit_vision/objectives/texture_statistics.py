@@ -45,6 +45,7 @@ class TextureStatistics(Objective):
 
     needs = frozenset({"encoder", "decoder"})
     is_penalty = True
+    weight: Tensor  # (k c size size)
 
     def __init__(
         self,
