@@ -49,6 +49,12 @@ def test_the_restart_with_the_best_validation_bound_is_chosen(tmp_path):
     "options",
     [
         ("--latent", "vq(codes=8, dim=4)", "--decoder", "pcfg(nonterminals=3, preterminals=4, width=16)"),
+        (
+            "--latent",
+            "text(vocab=12, width=16, length=4)",
+            "--decoder",
+            "pcfg(nonterminals=3, preterminals=4, width=16)",
+        ),
         ("--latent", "tree", "--no-pool", "--decoder", "stack(width=16)"),
         (
             "--latent",
@@ -67,7 +73,7 @@ def test_the_restart_with_the_best_validation_bound_is_chosen(tmp_path):
             "policy",
         ),
     ],
-    ids=["vq", "tree", "tree-lstm", "policy"],
+    ids=["vq", "text", "tree", "tree-lstm", "policy"],
 )
 def test_any_latent(tmp_path, options):
     run_recipe(*DATA, *SMALL, *options, "--restarts", 1, "--out", tmp_path)

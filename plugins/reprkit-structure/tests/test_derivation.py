@@ -124,6 +124,7 @@ def test_policy_gradient_is_that_of_the_expected_reward(baseline):
     assert float(total.detach()) / count == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.slow
 def test_few_trees_and_texts_alone_are_learned():
     data = rk.dataset("templates(size=60, nested=0)")
     model = rk.build(

@@ -45,7 +45,7 @@ def test_every_tree_within_the_limit_can_be_written_and_no_other():
             prefix = waiting.pop()
             state = machine.begin(1)
             for rule in prefix:
-                state = machine.apply(state, torch.tensor([rule]))
+                state = machine.advance(state, torch.tensor([rule]))
             if bool(state.done):
                 found.add(prefix)
                 continue
@@ -142,7 +142,7 @@ def test_random_writing_is_always_parsed():
         while not bool(state.done):
             allowed = machine.allowed(state.top()[:, 0], 20 - len(written) - state.needed, state.done)[0]
             written.append(draw.choice(allowed.nonzero().flatten().tolist()))
-            state = machine.apply(state, torch.tensor(written[-1:]))
+            state = machine.advance(state, torch.tensor(written[-1:]))
         tree = expression_of(rules, written)
         assert ast.dump(ast.parse(ast.unparse(tree), mode="eval").body) == ast.dump(tree)
         assert [rules.find[step] for step in steps_of(tree)] == written

@@ -64,6 +64,7 @@ def test_priors_of_the_tree_differ_by_the_number_of_trees():
     assert float(model.encode(words)["code"].metrics["kl"]) - own == pytest.approx(math.log(42), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_given_trees_are_learned():
     data, model = small("given-trees")
     lengths = data.lengths()["x"]

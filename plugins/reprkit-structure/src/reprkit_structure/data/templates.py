@@ -85,12 +85,12 @@ class Templates(TextTrees):
             if len(found) == size:
                 break
             pairs: list[tuple[str, str]] = []
-            words, source = _say(draw, draw.choice(list(_OPERATIONS)), nested, pairs)
-            if any(map(_is_held_out, pairs)) == (part == "held-out") and words not in found:
+            text, source = _say(draw, draw.choice(list(_OPERATIONS)), nested, pairs)
+            if any(map(_is_held_out, pairs)) == (part == "held-out") and text not in found:
                 node = ast.parse(source, mode="eval").body
                 steps = steps_of(node)
                 if len(steps) <= longest:
-                    found[words] = pair_of(words.split(), node, steps)
+                    found[text] = pair_of(text.split(), node, steps)
         if len(found) < size:
             raise DataError(
                 f"templates(part={part!r}): only {len(found)} different sentences were drawn: ask for a smaller size=, or a larger "

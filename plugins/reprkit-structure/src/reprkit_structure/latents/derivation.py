@@ -223,7 +223,7 @@ class Derivation(Latent):
             before = before.masked_fill(open_.done, 0)
             rules.append(before)
             valid.append(~open_.done)
-            open_ = self.machine.apply(open_, before)
+            open_ = self.machine.advance(open_, before)
             if bool(open_.done.all()):
                 break
         return torch.stack(rules, 1), torch.stack(valid, 1)

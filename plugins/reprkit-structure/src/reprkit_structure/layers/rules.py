@@ -156,7 +156,7 @@ class Machine(torch.nn.Module):
         fits = self.rule_cost <= (spare + self.cost[symbol]).unsqueeze(-1)
         return (fits & (self.left == symbol.unsqueeze(-1))) | done.unsqueeze(-1)
 
-    def apply(self, state: State, rule: Int[Tensor, " b"]) -> State:  # type: ignore[override]
+    def advance(self, state: State, rule: Int[Tensor, " b"]) -> State:
         """Replace the next open symbol of each tree that is not whole by the right side of a rule."""
         rule = rule.masked_fill(state.done, len(self.rules.names))
         at = (state.depth - 1).clamp(min=0)[:, None] + torch.arange(self.wide, device=rule.device)
@@ -178,7 +178,7 @@ class Machine(torch.nn.Module):
             tops.append(state.top())
             spare.append(self.length - step - state.needed)
             done.append(state.done)
-            state = self.apply(state, rule)
+            state = self.advance(state, rule)
         symbol, above, place = torch.stack(tops, 1).unbind(-1)
         ended = torch.stack(done, 1)
         return above, place, self.allowed(symbol, torch.stack(spare, 1), ended), ~ended
@@ -189,7 +189,7 @@ class Machine(torch.nn.Module):
         for rule in rules.unbind(1):
             symbols.append(state.top()[:, 0])
             done.append(state.done)
-            state = self.apply(state, rule)
+            state = self.advance(state, rule)
         if not symbols:
             return state.done
         fits = self.left[rules] == torch.stack(symbols, 1)

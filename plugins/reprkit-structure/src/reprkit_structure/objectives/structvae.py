@@ -92,7 +92,10 @@ class StructVAE(Objective):
     def forward(self, model: Model, batch: Batch, turn: str = "main") -> dict[str, Term]:
         """Compute the losses of one batch: of texts with trees, or of texts alone."""
         if self.tree in batch:
-            return supervised_terms(model, batch, self.tree, self.factor, "structvae")
+            labelled = supervised_terms(model, batch, self.tree, self.factor, "structvae")
+            if self.line is not None:  # a gradient of zeros, since data-parallel training requires one
+                labelled["baseline"] = (0.0 * self.line.sum(), len(batch[self.tree]))
+            return labelled
         name, latent = writer_of(model, self.factor, "structvae")
         codes = model.encode(batch, draws=self.samples)
         code = codes[name]
