@@ -46,7 +46,7 @@ def main(
     painter: Annotated[str, typer.Option(help="of pictures")] = "mlp(widths=(512, 512), scale=1.0)",
     codebook: Annotated[str, typer.Option(help="of pictures, discrete")] = "vq(codes=256, dim=32)",
     sampling: Annotated[int, typer.Option(help="steps of DDIM, of pictures")] = 20,
-    guidance: Annotated[float, typer.Option(help="of pictures by diffusion; 1 for none")] = 2.0,
+    guidance: Annotated[float, typer.Option(help="of pictures by diffusion; 1 for none")] = 1.0,
     limit: Annotated[int, typer.Option(help="pictures of each part to judge")] = 300,
     lessons: Annotated[int, typer.Option(help="steps of the judges")] = 500,
     steps: Annotated[int, typer.Option(help="of the decoder; half of it for the others")] = 1_500,
