@@ -9,7 +9,8 @@ compared; it converts with ``reprkit voice convert``, too.
 Papers: Stylianou et al. 1998 (IEEE Transactions on Speech and Audio Processing 6(2)); Desai et al. 2010 (IEEE TASLP 18(5)).
 Data: the same sentences by several synthetic voices (reprkit-audio's parallel-speech; needs flite), or any data set in which
 speakers share texts.
-Expected: docs/results/contracts/parallel.md.
+Expected (sentences of WordNet by four voices of flite, 1,500 steps, 5 minutes of a busy core): distortion to the target's own
+utterance 6.35 dB, ridge regression 6.41, the unpaired preset "perturbed" 6.16, the source 10.4; docs/results/contracts/parallel.md.
 
     python recipes/parallel_conversion.py
     python recipes/parallel_conversion.py --encoder "convnext(width=64, depth=0, kernel=7)"

@@ -103,7 +103,7 @@ def words_of(test, made, language):
         for each in made
     ]
     recognize(spoken, speech_recognizer())
-    rates = {version: error_rates(spoken, version) for version in ("natural", "copy", "self", "converted")}
+    rates = {version: error_rates(spoken, version) for version in spoken[0].waves}
     return rates | {"heard": [[clip.text, clip.heard["converted"]] for clip in spoken]}
 
 
@@ -148,6 +148,7 @@ def main(
         list[str], typer.Option(help="prompts and arguments of Converter; repeat the flag for more")
     ] = ["prompts=1"],  # noqa: B006
     words: Annotated[bool, typer.Option(help="recognize words by Whisper-base")] = True,
+    own: Annotated[bool, typer.Option(help="also words of conversions to the own voice")] = True,
     seed: Annotated[int, typer.Option(help="of the division")] = 10,
     out: Path = Path("runs/figures/voice_cross.json"),
 ) -> None:
@@ -183,25 +184,19 @@ def main(
             chosen = pairs_of(test, known, each, name, clips, skip, prompts, prompt_language)
             if not chosen:
                 continue
-            made = [Conversion(pair, convert(converter, test, pair, words)) for pair in chosen]
+            made = [Conversion(pair, convert(converter, test, pair, words and own)) for pair in chosen]
             row = {each: verifiers[each].score_converted(made) for each in verifiers}
             if words:
                 row |= words_of(test, made, each)
             record["rows"][f"{said}: {each} to {name}"] = row | {"n": len(chosen)}
-            numbers = []
+            numbers = [None] * 6
             if words:
                 wer, copy = row["converted"]["wer"], row["copy"]["wer"]
-                numbers = [
-                    row["natural"]["wer"],
-                    copy,
-                    row["self"]["wer"],
-                    wer,
-                    row["converted"]["cer"],
-                    wer - copy,
-                ]
+                self_wer = row["self"]["wer"] if own else None
+                numbers = [row["natural"]["wer"], copy, self_wer, wer, row["converted"]["cer"], wer - copy]
             for verifier in verifiers:
                 numbers += [row[verifier][score] for score in ("nearer", "nearest", "similarity")]
-            cells = ([] if words else [""] * 6) + [f"{value:.2f}" for value in numbers]
+            cells = ["" if value is None else f"{value:.2f}" for value in numbers]
             print(f"| {said} | {each} | {name} | {len(chosen)} | {' | '.join(cells)} |", flush=True)
 
     record["bilingual"] = bilingual_rows(verifiers, test, known, prompt_language)
