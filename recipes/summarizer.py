@@ -16,8 +16,8 @@ Any other latent runs with wgan, which then keeps its codes of documents like th
 Paper: Wang and Lee 2018, "Learning to encode text as human-readable summaries using GANs", arXiv 1810.02851.
 Data: Debian's package descriptions, their one-line synopses as human summaries; a sample of 1,500 comes with reprkit-text.
 Needs the extra reprkit-text[rouge].
-Expected: seven minutes of one core; the span is above the lead sentence (ROUGE-1 33.6, lead sentence 31.7, mean of three seeds), the
-network about level with it.  With 2,400 steps of pre-training on all of Debian the network is above it, too (34.6, first 10
+Expected: seven minutes of one core; the span is above the lead sentence (ROUGE-1 33.6, lead sentence 31.7, mean of three seeds),
+the network about level with it.  With 2,400 steps of pre-training on all of Debian the network is above it, too (34.6, first 10
 words 31.6); docs/results/text.md.
 
     python recipes/summarizer.py
