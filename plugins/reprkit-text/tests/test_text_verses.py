@@ -96,11 +96,12 @@ def verses(tmp_path, monkeypatch):
     path = verse_files.cached_path()
     path.parent.mkdir(parents=True)
     things = ("sheep", "gold", "wheat", "oil", "wool", "fish", "salt", "wine")
+    starts = {"kjv": "thou hast", "web": "you have", "rv": "tienes"}
     rows = [
-        {"key": f"Gen.{n // 8 + 1}.{n % 8 + 1}", "kjv": f"thou hast {n} {things[n % 8]}", "web": f"you have {n} {things[n % 8]}",
-         "rv": f"tienes {n} {things[n % 8]}"}
+        {"key": f"Gen.{n // 8 + 1}.{n % 8 + 1}"}
+        | {name: f"{start} {things[n // 8]} {things[n % 8]}" for name, start in starts.items()}
         for n in range(40)
-    ]  # fmt: skip
+    ]
     path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     return "verses(tokenizer='words(min_count=1)')"
 
@@ -108,14 +109,15 @@ def verses(tmp_path, monkeypatch):
 def test_an_example_is_a_verse_in_two_translations(verses):
     data = rk.dataset(verses)
     assert len(data) == 80
-    assert data.text(0) == ("thou hast 0 sheep", "you have 0 sheep")
-    assert data.text(1) == ("you have 0 sheep", "thou hast 0 sheep")
+    assert data.text(0) == ("thou hast sheep sheep", "you have sheep sheep")
+    assert data.text(1) == ("you have sheep sheep", "thou hast sheep sheep")
     batch = data.batch([4, 5])
     assert torch.equal(batch["x"][0], batch["other"][1])
-    assert [data.vocabulary.decode(row.tolist()) for row in batch["x"]] == [
-        "thou hast 2 gold".replace("gold", "wheat"),
-        "you have 2 wheat",
+    texts = [
+        data.vocabulary.decode(row[mask].tolist())
+        for row, mask in zip(batch["x"], batch["x_mask"], strict=True)
     ]
+    assert texts == ["thou hast sheep wheat", "you have sheep wheat"]
     assert batch["translation"].tolist() == [0, 1]
     assert batch["other_translation"].tolist() == [1, 0]
     assert batch["verse"].tolist() == [2, 2]
@@ -127,7 +129,7 @@ def test_an_example_is_a_verse_in_two_translations(verses):
     }
     three = rk.dataset(verses.replace("(", "(translations=('kjv', 'web', 'rv'), ", 1))
     assert len(three) == 240
-    assert {three.text(i) for i in range(6)} >= {("tienes 0 sheep", "you have 0 sheep")}
+    assert {three.text(i) for i in range(6)} >= {("tienes sheep sheep", "you have sheep sheep")}
     with pytest.raises(PartArgumentError, match="twice"):
         rk.dataset("verses(translations=('kjv', 'kjv'))")
 

@@ -20,7 +20,7 @@ from reprkit_text.generator import Memory
 from reprkit_text.transformers_networks.symbols import field_vocabulary
 from reprkit_text.vocabulary import vocabulary
 
-DECODERS: dict[str, type[TransformersCrossAttentionDecoder]] = {"bart": BartDecoder, "t5": T5Decoder}
+DECODERS: dict[str, Any] = {"bart": BartDecoder, "t5": T5Decoder}
 
 
 class TransformersGenerator(nn.Module):

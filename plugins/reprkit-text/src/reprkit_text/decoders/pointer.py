@@ -63,7 +63,7 @@ class PointerDecoder(CrossAttentionDecoder):
             check_heads(heads, width)
         require(copy or not follow, "follow=True is about copied symbols: it needs copy=True")
         self.blank, _ = table_sizes(data["x"], self.title, None)
-        sizes = {"kind": kind, "depth": depth, "heads": heads, "dropout": dropout}
+        sizes: dict[str, Any] = {"kind": kind, "depth": depth, "heads": heads, "dropout": dropout}
         self.generator = Generator(self.blank, width, copy=copy, follow=follow, blank=True, **sizes)
         self.reader = Recurrent(width, depth=reader, causal=False) if reader else None
         self.joined = nn.Linear(2 * width, width) if reader else None
