@@ -99,12 +99,12 @@ class Templates(TextTrees):
         vocabulary = {
             word for _, wordings in _OPERATIONS.values() for each in wordings for word in each.split()
         }
-        words = sorted(
+        spoken = sorted(
             (vocabulary - {"A", "B"}) | {*_NAMES, *_NUMBERS, *_FIELDS, "the", "result", "of", "then"}
         )
         functions = ("abs", "len", "max", "min", "round", "sorted", "str", "sum", "ndigits", "reverse")
         self._fill(
-            list(found.values()), words, [*_NAMES, *_FIELDS, *functions], [*map(str, range(10)), "True"]
+            list(found.values()), spoken, [*_NAMES, *_FIELDS, *functions], [*map(str, range(10)), "True"]
         )
         self.facts["held_out"] = [
             f"{b} in {a}" for a in _OPERATIONS for b in _OPERATIONS if _is_held_out((a, b))

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from reprkit import Dataset, Field, Signature, dataset
+from reprkit import Dataset, Field, Signature
 from reprkit.data import Tensors
 from reprkit.registry.constraints import Seed
 from reprkit_vision.data.mnist import Mnist
