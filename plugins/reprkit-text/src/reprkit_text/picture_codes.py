@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +21,7 @@ Fit = Callable[["Model", "Dataset", str], "Model"]
 _LEAST = 1e-7
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """A trained generator of one field, given a vector field.
 
@@ -35,7 +35,7 @@ class Stage:
     model: Model
     field: str
     given: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @torch.no_grad()
     def draw(self, vectors: Float[Tensor, "n d"], *, seed: int = 0, **options: Any) -> Tensor:
