@@ -195,7 +195,9 @@ class CodesOf(Tensors):
         grids: dict[str, tuple[int, ...]] = {}
         with eval_mode(self.model):
             for batch in self.source.batches(self._batch):
-                codes = {} if self._joint else self.model.encode(batch, factors=list(self.factors.values()))
+                codes: Mapping[str, Code] = (
+                    {} if self._joint else self.model.encode(batch, factors=list(self.factors.values()))
+                )
                 fields = {
                     name: batch[name]
                     for copied in self._copied_fields()

@@ -154,8 +154,8 @@ def _prior_conditions(prior: Model, size: int, like: Batch | None) -> Codes | No
             f"the prior is conditioned on {', '.join(sorted(fields))}: give a batch with these fields, like="
         )
     given = {name: value for name, value in like.items() if name.removesuffix("_mask") in fields}
-    wrong = [len(value) for value in given.values() if len(value) != size]
-    require(not wrong, f"like= holds {wrong[:1] and wrong[0]} examples, and size is {size}")
+    for value in given.values():
+        require(len(value) == size, f"like= holds {len(value)} examples, and size is {size}")
     with eval_mode(prior):
         return prior.encode(prior.to_device(given))
 

@@ -116,20 +116,9 @@ SMALL_SCENES = "drawn-scenes(size=16, objects=1)"
 @pytest.mark.parametrize("kind", ["diffusion", "symbols"])
 def test_unclip_judges_and_draws(kind, tmp_path):
     args = ["--data", SMALL_SCENES, "--judged", "drawn-scenes(size=16, objects=1, held_out='scenes', seed=1)"]
-    args += [
-        "--steps",
-        6,
-        "--limit",
-        16,
-        "--lessons",
-        6,
-        "--batch",
-        32,
-        "--labels",
-        "color_1",
-        "--encoder",
-        "mlp(width=32)",
-    ]
+    for name, value in {"steps": 2, "limit": 8, "lessons": 2, "batch": 16, "labels": "color_1"}.items():
+        args += [f"--{name}", value]
+    args += ["--encoder", "mlp(width=32)"]
     if kind == "symbols":
         args += ["--prior", "autoregressive", "--decoder", "vq", "--codebook", "fsq(levels=(4, 4))"]
     printed, results = run_recipe("unclip", tmp_path, *args)

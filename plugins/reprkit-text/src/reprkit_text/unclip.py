@@ -73,9 +73,8 @@ class UnCLIP:
         made = {name: self.decoder.draw(each, seed=self.seed) for name, each in vectors.items()}
         if "prior" not in self.decoder.options:
             for name, eta, count in SAMPLERS:
-                made[f"with prior, {name}, {count} steps"] = self.decoder.draw(
-                    drawn, seed=self.seed, eta=eta, steps=count
-                )
+                picture = self.decoder.draw(drawn, seed=self.seed, eta=eta, steps=count)
+                made[f"with prior, {name}, {count} steps"] = picture
         return {"real pictures": codes["x"], **made}
 
     def judge(
