@@ -34,8 +34,8 @@ MEASURES = (
 )
 COLUMNS = {
     "retrieval.own_to_meaning.recall_at_1": "verse found (R@1)",
-    "linear-probe(label='other_translation', factor='meaning').accuracy": "translation read from meaning",
-    "linear-probe(label='translation', factor='style').accuracy": "translation read from style",
+    "linear-probe.accuracy": "translation read from meaning",
+    "style-probe.accuracy": "translation read from style",
     "style-exchange.judged": "exchanged: judged as asked",
     "style-exchange.kept": "exchanged: words kept",
     "style-exchange.kept_unchanged": "words kept unchanged",
@@ -104,7 +104,8 @@ def main(
     model = train_stage(model, "writing", writing, max(1, batch // 8))
     model.save(f"{out}/model")
     judges = (MEASURES[2], f"style-exchange(limit={limit})")
-    table["trained"] |= rk.evaluate(model, test, *judges, fit_on=train, examples=0)
+    judged = dict(rk.evaluate(model, test, *judges, fit_on=train, examples=0))
+    table["trained"] |= {"style-probe": judged.pop("linear-probe"), **judged}
     page = rk.report(out, table, title="Syntax and semantics of sentences", columns=COLUMNS)
     if rank() == 0:
         print(compare(table, COLUMNS))
