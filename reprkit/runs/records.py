@@ -16,8 +16,8 @@ from reprkit.utils import collectives
 def join_losses(pieces: Sequence[tuple[str, Losses]]) -> Losses:
     """Join the losses of a step, given as (turn, losses) of each micro-batch and turn.
 
-    A term or metric is the mean over the pieces that have it.  The total is the mean over the pieces of turn "main" (of the
-    first turn, where that one was not computed); the total of another turn, such as "critic", becomes metric ``critic_loss``.
+    A term or metric is the mean over the pieces that have it, and the total the mean over all pieces.  With several turns the
+    totals of each are metrics, too: ``main_loss``, ``critic_loss``.
     """
     if len(pieces) == 1:
         return pieces[0][1]
@@ -32,10 +32,10 @@ def join_losses(pieces: Sequence[tuple[str, Losses]]) -> Losses:
         kind: {name: torch.stack(values).mean(0) for name, values in named.items()}
         for kind, named in found.items()
     }
-    loss_of = {turn: torch.stack(values).mean(0) for turn, values in totals.items()}
-    total = loss_of.pop("main" if "main" in loss_of else next(iter(loss_of)))
-    averaged["metrics"] = {f"{turn}_loss": value for turn, value in loss_of.items()} | averaged["metrics"]
-    return Losses(total=total, **averaged)
+    if len(totals) > 1:
+        of_turns = {f"{turn}_loss": torch.stack(values).mean(0) for turn, values in totals.items()}
+        averaged["metrics"] = of_turns | averaged["metrics"]
+    return Losses(total=torch.stack([losses.total.detach() for _, losses in pieces]).mean(0), **averaged)
 
 
 def metrics_line(
