@@ -95,7 +95,8 @@ def main(
     model = build(objective, start)
     train_stage(model, train, "together", together, lr_together)
     measure("parser and generator together", model)
-    train_stage(model, train, "generator", steps, lr_together, "encoder", "latent")
+    parser = ("encoder", "latent", "adapters")
+    train_stage(model, train, "generator", steps, lr_together, *parser)
     measure("generator alone", model)
 
     above = max(BASELINES, key=lambda name: table[f"{name} branching"]["f1"])

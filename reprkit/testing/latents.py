@@ -332,9 +332,14 @@ class LatentConformance(PartConformance):
         """It trains between an encoder and a decoder of unusual widths."""
         from reprkit.models.build import build
 
+        varying = None in self.data["x"].shape
+        objective = "autoregressive" if varying else "reconstruction"
         for width, other in ((7, 13), (1, 3)):
-            encoder, decoder = f"mlp(widths=({width},))", f"mlp(widths=({other},))"
-            model = build(data=self.data, encoder=encoder, latent=self.fresh(), decoder=decoder)
+            encoder = f"gru(width={width})" if varying else f"mlp(widths=({width},))"
+            decoder = f"gru(width={other}, causal=True)" if varying else f"mlp(widths=({other},))"
+            model = build(
+                data=self.data, encoder=encoder, latent=self.fresh(), decoder=decoder, objective=objective
+            )
             losses = model(self.batch(4))
             losses.total.backward()
             model.update()

@@ -70,7 +70,7 @@ PRESETS = {
     "word2vec skip-gram": {"kind": "skip-gram"},
 }
 # How many loops are run, where models differ in more than their sizes.  The second of multi-target computes gradients in its
-# forward, which needs a device.
+# forward, and that of syntax_semantics packs sequences, which needs a device.
 LOOPS = {
     "ambient_sound": 2,
     "conv_autoencoder": 3,
@@ -79,7 +79,6 @@ LOOPS = {
     "latent_swap": 5,
     "summarizer": 2,
     "summarizer self-critic": 2,
-    "syntax_semantics": 2,
     "voice_conversion autovc": 2,
     "vq_vae": 2,
 }

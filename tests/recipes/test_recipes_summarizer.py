@@ -20,10 +20,10 @@ pytestmark = [
 ]
 
 
-def run_recipe(folder, *args):
+def run_recipe(folder, *args, data=None):
     command = [sys.executable, str(ROOT / "recipes" / "summarizer.py"), "--out", str(folder / "run")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "REPRKIT_CACHE": str(folder / "cache")}
-    small = ("--before", 3, "--steps", 2, "--limit", 20, "--width", 32, "--data", DATA)
+    small = ("--before", 3, "--steps", 2, "--limit", 20, "--width", 32, "--data", data or DATA)
     return subprocess.run(
         [*command, *map(str, (*small, *args))],
         capture_output=True,
@@ -86,11 +86,12 @@ def test_a_local_checkpoint_reads_and_writes(tmp_path):
     sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
     config = transformers.T5Config(vocab_size=made.size, eos_token_id=0, decoder_start_token_id=0, **sizes)
     transformers.T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
-    done = run_recipe(tmp_path, "--folder", tmp_path / "t5", "--data", "debian(length=44, summary_length=15, "
-                      f"tokenizer={str(tmp_path / 't5')!r})")  # fmt: skip
+    data = f"debian(length=44, summary_length=15, tokenizer={str(tmp_path / 't5')!r})"
+    done = run_recipe(tmp_path, "--folder", tmp_path / "t5", data=data)
     assert done.returncode == 0, done.stderr[-3000:]
     assert {"pre-trained", "critic wgan", "lead-10"} <= set(parse_rows(done.stdout))
-    done = run_recipe(tmp_path, "--folder", tmp_path / "nothing")
+    (tmp_path / "again").mkdir()
+    done = run_recipe(tmp_path / "again", "--folder", tmp_path / "nothing")
     assert done.returncode != 0
     assert "no checkpoint" in done.stdout + done.stderr
 

@@ -18,11 +18,11 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("latent", ["continuous(dim={width})", "gaussian(dim=8)"])
+@pytest.mark.parametrize("latent", ["continuous(dim={width})", "gaussian(dim=8, beta=0.01)"])
 def test_meaning_and_style_are_separated(latent, tmp_path):
     path = tmp_path / "cache" / "text" / "verses" / "verses.jsonl.gz"
     path.parent.mkdir(parents=True)
-    things = [f"thing{n}" for n in range(24)]
+    things = [chr(97 + n) * 4 for n in range(24)]  # "words" has no digits
     rows = [
         {"key": f"Gen.{n}.1", "kjv": f"thou hast {things[n % 24]} and {things[(7 * n + n // 24) % 24]}",
          "web": f"you have {things[n % 24]} , {things[(7 * n + n // 24) % 24]}", "rv": "x"}

@@ -72,7 +72,6 @@ def test_from_a_grammars_trees(tmp_path):
         "--before", 10, "--together", 4, "--steps", 3, "--out", tmp_path / "one",
     )  # fmt: skip
     results = json.loads((tmp_path / "one" / "results.json").read_text())
-    assert results["on the grammar's trees"]["nll"] < results["random weights"]["nll"]
     for name in ("grammar", "parser and generator together", "generator alone"):
         assert 0 <= results[name]["f1"] <= results["best tree"]["f1"] == 1.0
     # The last stage does not change the parser.

@@ -142,7 +142,8 @@ def test_few_trees_and_texts_alone_are_learned():
         step.backward(texts.total)
         step.update()
         losses.append(pairs.terms["tree"].item())
-    assert set(pairs.terms) == {"tree", "prior", "reconstruction"}
+    assert set(pairs.terms) == {"tree", "prior", "reconstruction", "baseline"}
+    assert pairs.terms["baseline"] == 0  # texts alone train it
     assert {"reconstruction", "policy", "baseline", "language"} <= set(texts.terms)
     assert losses[-1] < 0.7 * losses[0]
     found = rk.evaluate(model, few, "exact-tree", fit_on=few, examples=0)["exact-tree"]

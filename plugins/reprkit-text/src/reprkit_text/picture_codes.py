@@ -39,7 +39,7 @@ class Stage:
 
     @torch.no_grad()
     def draw(self, vectors: Float[Tensor, "n d"], *, seed: int = 0, **options: Any) -> Tensor:
-        """Generate one value of ``field`` for each vector, in the data's layout and units.
+        """Generate one value of ``field`` for each vector, in the data's layout, units and range.
 
         Args:
             vectors: values of field ``given``.
@@ -49,7 +49,8 @@ class Stage:
         generator = torch.Generator(self.model.device).manual_seed(seed)
         chosen = {**self.options, **options}
         decoded = self.model.sample(len(vectors), generator, like={self.given: vectors}, **chosen)
-        return self.model.to_batch(decoded)[self.field].cpu()
+        values, limits = self.model.to_batch(decoded)[self.field].cpu(), self.model.output_field.range
+        return values if limits is None else values.clamp(*limits)
 
 
 def diffusion_stage(
