@@ -13,8 +13,15 @@ from reprkit.testing.small import small_reference
 WORLDS = ("images", "frames", "symbols")
 # An istft decoder returns a waveform, which is longer than its input: it is tested with waveforms.
 # Decoder mirror goes with some encoders and latents only: tests/decoders/test_flat_and_mirror.py.
-# Trees need a decoder that reads them, about which build warns otherwise: plugins/reprkit-structure/tests.
-ELSEWHERE = {("decoder", "istft"), ("decoder", "mirror"), ("latent", "tree"), ("latent", "tree-lstm")}
+# Trees need a decoder that reads them, about which build warns otherwise, and derivations a field with trees:
+# plugins/reprkit-structure/tests.
+ELSEWHERE = {
+    ("decoder", "istft"),
+    ("decoder", "mirror"),
+    ("latent", "tree"),
+    ("latent", "tree-lstm"),
+    ("latent", "derivation"),
+}
 # Parts with named networks, for which there are no small arguments.
 GIVEN = {
     ("encoder", "resnet"): "resnet(depth=18, width=8, stages=2)",

@@ -71,6 +71,8 @@ class WordsDecoder(Decoder):
         data: Signature,
     ) -> None:
         super().__init__()
+        if neighbors is None:  # objective masked refuses it: a word that was not read cannot be predicted
+            self.provides = frozenset({"tokenwise"})
         self.field = data["x"]
         if self.field.kind != "tokens" or self.field.vocab is None:
             raise BuildError(f"decoder words returns symbols (kind tokens), and x is {self.field.kind} data")
