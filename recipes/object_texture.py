@@ -64,7 +64,7 @@ def main(
     seed: int = 0,
     out: str = "runs/object_texture",
     resume: bool = False,
-    launch: rk.Launch = rk.Launch(schedule="cosine"),
+    launch: rk.Launch = rk.Launch(schedule="cosine", clip=300.0),
 ) -> None:
     train, test = rk.dataset(data).split(seed=seed)
     missing = [name for name in (content, style) if name not in train.signature.label_fields()]
