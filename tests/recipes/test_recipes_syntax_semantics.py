@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("latent", ["continuous(dim={width})", "gaussian(dim=8, beta=0.01)"])
+@pytest.mark.parametrize("latent", ["continuous(dim={width})", "top-k(dim={width}, k=8)"])
 def test_meaning_and_style_are_separated(latent, tmp_path):
     path = tmp_path / "cache" / "text" / "verses" / "verses.jsonl.gz"
     path.parent.mkdir(parents=True)
