@@ -61,7 +61,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.decoders.sequence": ("SequenceDecoder",),
         "reprkit.objectives.adversary": ("Adversary",),
         "reprkit.objectives.labels": ("count_classes", "get_labels"),
-        "reprkit.objectives.policy": ("Policy",),
+        "reprkit.objectives.policy": ("Policy", "mean_of_others"),
         "reprkit.objectives.total_correlation": ("total_correlation",),
         "reprkit.objectives.unroll": ("unroll",),
         "reprkit.objectives.wasserstein": ("critic_loss",),
@@ -123,6 +123,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.utils.collectives": (
             "gather", "gather_with_gradient", "global_draw", "local_only", "max_over_ranks", "rank", "sum_over_ranks", "world_size",
         ),
+        "reprkit.utils.debian_packages": ("unpack",),
         "reprkit.utils.modes": ("eval_mode",),
         "reprkit.utils.precision": ("at_least_float32", "without_autocast"),
         "reprkit.utils.progress": ("track_progress",),

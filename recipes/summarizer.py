@@ -52,9 +52,9 @@ CHECKPOINT = "text(folder={folder!r}, length=16, gradient='{gradient}')"
 TEXT = (
     "text(vocab={size}, width={width}, length=16, end=0, never=(1, 2, 3), follow=True, gradient='{gradient}')"
 )
-PRETRAINING = "summary(slot='slot', copy=0.1, drop=0.05, reconstructor=0.2, turn='main')"
+PRETRAINING = "summary(slot='slot', copy={copy}, drop=0.05, reconstructor=0.2, turn='main')"
 SUPERVISED = (
-    "summary(lead=0, denoise=0, reconstructor=0, paired=1, copy=0.1, boundary=0, drop=0.05, turn='main')"
+    "summary(lead=0, denoise=0, reconstructor=0, paired=1, copy={copy}, boundary=0, drop=0.05, turn='main')"
 )
 CRITICS = {  # gradient of the choice of words, and the losses added to those of pre-training
     "wgan": ("straight-through", "0.2 * reconstruction + 10 * critic(real='summary')"),
@@ -98,6 +98,10 @@ def main(
     train, _, test = rk.dataset(data).split(seed=seed, valid=True)
     gradient, critic_losses = CRITICS[critic]
     values = {"width": width, "size": train.signature["x"].vocab, "gradient": gradient, "folder": folder}
+    pretraining, supervision = (
+        losses.format(copy=0 if folder else 0.1)  # a checkpoint has no pointer
+        for losses in (PRETRAINING, SUPERVISED)
+    )
     templates = {"encoder": encoder, "latent": latent, "decoder": decoder}
     parts = {kind: template.format(**values) for kind, template in templates.items()}
     options = {"warmup": min(before, steps) // 10, "batch": batch, "seed": seed, "resume": resume, **launch}
@@ -116,12 +120,12 @@ def main(
 
     measures = (f"rouge(limit={limit})", f"readability(limit={limit})", f"compression(limit={limit})")
     spans = SpanTargets(train, **SPAN)
-    start = build(PRETRAINING, spans)
+    start = build(pretraining, spans)
     start_pointer(start)
     pretrained = train_stage(start, spans, "before")
     table = {"pre-trained": rk.evaluate(pretrained, test, *measures, fit_on=train, examples=0)}
 
-    model = build(f"{critic_losses} + {anchor} * {PRETRAINING}", spans, pretrained)
+    model = build(f"{critic_losses} + {anchor} * {pretraining}", spans, pretrained)
     optimizers = {turn: f"adam(lr={critic_lr}, betas=(0.5, 0.9))" for turn in model.objective.turns[1:]}
     main = {"optimizers": optimizers, "stage": f"critic-{critic}", **options}
     for step in rk.loop(model, spans, steps=steps, lr=lr / 10, out=out, **main):
@@ -139,7 +143,7 @@ def main(
         reference = parse(data)
         paired = rk.dataset(str(replace(reference, arguments={**reference.arguments, "paired": True})))
         pairs, _, _ = paired.split(seed=seed, valid=True)
-        upper_bound = train_stage(build(SUPERVISED, pairs, pretrained), pairs, "supervised")
+        upper_bound = train_stage(build(supervision, pairs, pretrained), pairs, "supervised")
         table["supervised"] = rk.evaluate(upper_bound, test, measures[0], examples=0)
 
     for name in ("lead-8", "lead-10", "lead-sentence", "random-words", "random-sentence"):

@@ -16,6 +16,7 @@ Expected: docs/results/modalities.md.
     python recipes/unclip.py --latent "gaussian(dim=64, beta=0.001)"
 """
 
+from functools import partial
 from typing import Annotated, Literal
 
 import typer
@@ -57,8 +58,7 @@ def main(
     resume: bool = False,
     launch: rk.Launch = rk.Launch(schedule="cosine", clip=1.0),
 ) -> None:
-    def fit(model: rk.Model, data: rk.Dataset, name: str) -> rk.Model:
-        count = steps if name.startswith("x-") else max(1, steps // 2)
+    def fit(model: rk.Model, data: rk.Dataset, name: str, count: int = max(1, steps // 2)) -> rk.Model:
         options = {"steps": count, "warmup": count // 20, "batch": batch, "lr": lr, "seed": seed, **launch}
         return rk.fit(model, data, out=f"{out}/{name}", resume=resume, **options).model.eval()
 
@@ -82,10 +82,12 @@ def main(
     if decoder == "diffusion":
         pixels = {"encoder": reader, "latent": "continuous(dim=512)", "decoder": painter}
         pixels |= {"prediction": "data", "steps": sampling, "eta": 0.0, "guidance": guidance}
-        second = diffusion_stage(known, "x", "image", fit=fit, seed=seed, **pixels)
+        second = diffusion_stage(known, "x", "image", fit=partial(fit, count=steps), seed=seed, **pixels)
     else:
         pixels = {"encoder": "conv(width=32)", "latent": codebook, "decoder": "conv(width=32)"}
-        second = symbol_stage(known, "x", "image", fit=fit, seed=seed, writer=WRITER, **pixels)
+        second = symbol_stage(
+            known, "x", "image", fit=partial(fit, count=steps), seed=seed, writer=WRITER, **pixels
+        )
 
     judges = AttributeJudges(rk.dataset(judged), labels, steps=lessons, seed=seed)
     system = UnCLIP(joint, known, first, second, seed)

@@ -104,9 +104,7 @@ class Policy(Objective):
     ) -> Float[Tensor, " s"]:
         """Return the reward of each sample minus its baseline."""
         if self.baseline == "others":
-            by_example = reward.unflatten(0, (-1, self.samples))
-            others = (by_example.sum(1, keepdim=True) - by_example) / (self.samples - 1)
-            return (by_example - others).flatten()
+            return reward - mean_of_others(reward, self.samples)
         return reward + self._greedy(model, name, batch, codes) if self.baseline == "greedy" else reward
 
     @torch.no_grad()
@@ -120,3 +118,12 @@ class Policy(Objective):
             code = factor(batch, condition=condition, draws=draws)
         nats = model.score(batch, codes | {name: code}, draws=draws).per_example
         return nats.repeat_interleave(self.samples, 0) if alone else nats
+
+
+def mean_of_others(reward: Float[Tensor, " s"], samples: int) -> Float[Tensor, " s"]:
+    """Return of each sample the mean reward of the other ``samples - 1`` of its example, whose samples stand in a row.
+
+    The leave-one-out baseline of Kool, van Hoof and Welling 2019, "Buy 4 REINFORCE samples, get a baseline for free!".
+    """
+    by_example = reward.unflatten(0, (-1, samples))
+    return ((by_example.sum(1, keepdim=True) - by_example) / (samples - 1)).flatten()

@@ -55,7 +55,7 @@ def test_every_tree_within_the_limit_can_be_written_and_no_other():
         assert found == expected
 
 
-def test_whole_trees_are_told_from_others():
+def test_is_whole_rejects_incomplete_and_invalid_derivations():
     rules = python_rules(["a"], ["1"])
     machine = Machine(rules, 6)
     for derivation in derivations(rules, 4):

@@ -63,11 +63,11 @@ def test_known_sentences():
     swapped = [words for words in found if " subtracted from " in words]
     for words in swapped:
         less, _, more = words.partition(" subtracted from ")
-        assert found[words].partition(" - ")[::2] == tuple(map(_said, (more, less)))
+        assert found[words].partition(" - ")[::2] == tuple(map(_atom_source, (more, less)))
     assert len(swapped) > 5
 
 
-def _said(words):
+def _atom_source(words):
     """The expression of a name, a number or a field."""
     numbers = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     if words in numbers:
@@ -117,10 +117,13 @@ def test_rare_words_are_unknown(tmp_path):
     assert first.signature == second.signature
 
 
-def test_nothing_to_read_is_said(tmp_path):
+def test_sources_without_docstrings_are_refused(tmp_path):
     (tmp_path / "wrong.py").write_text("def :")
     with pytest.raises(DataError, match="cannot be read as Python"):
         Docstrings(root=tmp_path / "wrong.py")
+    (tmp_path / "right.py").write_text("".join(f'def read(file):\n    """Read {n}."""\n' for n in ("a", "b")))
+    assert Docstrings(root=tmp_path, least=1).facts["unreadable"] == 1
+    (tmp_path / "right.py").unlink()
     (tmp_path / "wrong.py").write_text("x = 1")
     with pytest.raises(DataError, match="docstrings: no text"):
         rk.dataset(f"docstrings(root={str(tmp_path)!r})")

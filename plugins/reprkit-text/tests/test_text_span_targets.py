@@ -97,7 +97,7 @@ def test_the_score_of_a_span_is_the_likelihood_ratio_and_a_bonus(documents):
     assert sum(longer.find(row)[1] for row in texts) > sum(finder.find(row)[1] for row in texts)
 
 
-def test_rounds_prefer_spans_beside_the_symbols_of_other_spans(documents):
+def test_rounds_add_the_statistics_of_neighbors_and_position(documents):
     human, texts = field_symbols(documents, "summary"), field_symbols(documents, "x")
     limits = SpanLimits(3, 12, 20)
     before = SpanFinder(human, texts, documents.vocabulary, limits)

@@ -181,7 +181,7 @@ def test_stages_learn_the_condition():
         )  # 2 for a draw that ignores the condition
 
 
-def test_of_several_codes_the_nearest_is_kept():
+def test_draw_nearest_returns_the_code_with_the_largest_cosine():
     class Drawer(Stage):
         def draw(self, vectors, *, seed=0, **options):
             angle = torch.full((len(vectors),), 0.5 if seed == 8 else 1.0)

@@ -10,7 +10,7 @@ import zlib
 import pytest
 import torch
 from reprkit_text import verse_files
-from reprkit_text.evaluators.style_exchange import StyleExchange, _mates
+from reprkit_text.evaluators.style_exchange import StyleExchange, _next_of_same_style
 from reprkit_text.sword import plain_text, read_module
 
 import reprkit as rk
@@ -134,9 +134,9 @@ def test_an_example_is_a_verse_in_two_translations(verses):
         rk.dataset("verses(translations=('kjv', 'kjv'))")
 
 
-def test_mates_are_other_examples_of_the_same_style():
+def test_next_of_same_style_returns_other_examples_of_the_same_style():
     styles = torch.tensor([0, 1, 0, 0, 1, 2])
-    assert _mates(styles).tolist() == [2, 4, 3, 0, 1, 5]
+    assert _next_of_same_style(styles).tolist() == [2, 4, 3, 0, 1, 5]
 
 
 def test_exchanged_styles_are_judged(verses):
@@ -170,7 +170,7 @@ def test_exchanged_styles_are_judged(verses):
     read = []
 
     def write(model, data, index, styles):
-        batch, given = data.batch(index), data.batch(_mates(styles)[index])
+        batch, given = data.batch(index), data.batch(_next_of_same_style(styles)[index])
         read.append((given["translation"], batch["translation"]))
         return [row[mask].tolist() for row, mask in zip(batch["x"], batch["x_mask"], strict=True)]
 

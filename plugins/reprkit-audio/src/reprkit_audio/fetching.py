@@ -6,7 +6,6 @@ import functools
 import gzip
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from reprkit import ReprkitError
 from reprkit.errors import nearest
+from reprkit.utils import debian_packages
 from reprkit_audio.data.corpus_cache import corpus_folder, write_index
 from reprkit_audio.gathering import (
     HEDGEHOGS,
@@ -44,6 +44,9 @@ _FISH = {"m": "small", "v": "big"}
 _LINE = re.compile(
     r'dialogId\(\s*"(?P<name>[^"]+)"[^)]*\)\s*dialogStr\(\s*"(?P<text>(?:[^"\\]|\\.)*)"\s*\)', re.DOTALL
 )
+
+
+_OPTION = "--debs FOLDER"  # how a user gives the packages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +151,7 @@ def fetch_pairs(debs: Path | None = None) -> tuple[Path, int]:
             fresh = work / "fresh"
             fresh.mkdir()
             for package in PACKAGES:
-                _run(package, work, "dpkg-deb", "-x", str(_find_package(package, work, debs)), "unpacked")
+                debian_packages.unpack(package, work, given=debs, option=_OPTION)
                 shutil.copy(
                     work / "unpacked/usr/share/doc" / package / "copyright", fresh / f"copyright-{package}"
                 )
@@ -173,7 +176,7 @@ def _fetch_language(
     unpacked = work / "+".join(packages)
     if not unpacked.exists():
         for package in packages:
-            _run(package, work, "dpkg-deb", "-x", str(_find_package(package, work, debs)), unpacked.name)
+            debian_packages.unpack(package, work, unpacked.name, given=debs, option=_OPTION)
     fresh = work / f"fresh-{language}"
     fresh.mkdir()
     rows = list(source.gather(unpacked, language, fresh))
@@ -188,18 +191,6 @@ def _fetch_language(
         target.rename(work / f"old-{language}")
     fresh.rename(target)
     return target, len(rows)
-
-
-def _find_package(package: str, folder: Path, debs: Path | None) -> Path:
-    """Path of the package file; it is downloaded unless ``debs`` is given."""
-    if debs is None and not list(folder.glob(f"{package}_*.deb")):
-        _run(package, folder, "apt-get", "download", package)
-    files = sorted((debs or folder).glob(f"{package}_*.deb"))
-    if not files:
-        raise ReprkitError(
-            f"no {package}_*.deb in {str(debs)!r}" if debs else f"apt-get download {package} left no file"
-        )
-    return files[-1].resolve()
 
 
 def _gather_asterisk(unpacked: Path, language: str, fresh: Path) -> Iterator[dict[str, Any]]:
@@ -271,20 +262,6 @@ def _read_dialogues(path: Path) -> Mapping[str, str]:
         for line in matches
         if line["text"].strip()
     }
-
-
-def _run(package: str, folder: Path, *command: str) -> None:
-    if shutil.which(command[0]) is None:
-        raise ReprkitError(
-            f"{command[0]} is not installed: fetch {package} on a Debian or Ubuntu machine (apt-get download "
-            f"{package}), and pass its folder as --debs FOLDER on a machine with dpkg-deb"
-        )
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        message = "\n  ".join(done.stderr.strip().splitlines()[-3:])
-        raise ReprkitError(
-            f"{' '.join(command)} failed:\n  {message}\n  if the package list is outdated, run apt-get update"
-        )
 
 
 SOURCES = {

@@ -55,10 +55,7 @@ class AttributeJudges:
             data=data, encoder=encoder, latent=latent, objective=objective, seed=seed
         )
         options: dict[str, Any] = {"warmup": steps // 20, "schedule": "cosine", "clip": 1.0, "log_every": 0}
-        for step in rk.loop(self.model, data, steps=steps, batch=batch, lr=lr, seed=seed, **options):
-            step.backward(self.model(step.batch).total)
-            step.update()
-        self.model.eval()
+        rk.fit(self.model, data, steps=steps, batch=batch, lr=lr, seed=seed, **options).model.eval()
 
     @torch.no_grad()
     def judge(self, pictures: Float[Tensor, "n h w c"], *, batch: Count = 256) -> Int[Tensor, "n k"]:

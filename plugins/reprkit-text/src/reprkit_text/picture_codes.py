@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 Fit = Callable[["Model", "Dataset", str], "Model"]
 _LEAST = 1e-7
+# DDIM takes no noise, DDPM that of the ancestral sampler.
+SAMPLERS = {
+    f"{name}, {steps} steps": {"eta": eta, "steps": steps}
+    for name, eta in (("DDIM", 0.0), ("DDPM", 1.0))
+    for steps in (50, 10)
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +36,14 @@ class Stage:
         field: that it generates.
         given: that it is conditioned on.
         options: of ``model.sample``.
+        samplers: name -> options of other samplers of the same model, to compare with.
     """
 
     model: Model
     field: str
     given: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    samplers: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @torch.no_grad()
     def draw(self, vectors: Float[Tensor, "n d"], *, seed: int = 0, **options: Any) -> Tensor:
@@ -91,7 +99,7 @@ def diffusion_stage(
     model = rk.build(
         data=data, factors=factors, decoder=decoder, output=field, objective=objective, seed=seed
     )
-    return Stage(fit(model, data, f"{field}-diffusion"), field, given, options)
+    return Stage(fit(model, data, f"{field}-diffusion"), field, given, options, SAMPLERS)
 
 
 def symbol_stage(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,7 @@ from reprkit.utils.modes import eval_mode
 
 if TYPE_CHECKING:
     from reprkit import Model
+    from reprkit_text.latents.text import Text
 
 _FLOOR = 1e-2  # smallest variance of a feature, relative to the mean variance over all features
 
@@ -38,8 +39,10 @@ def start_pointer(
         PartArgumentError: an argument out of its range.
     """
     for factor in model.factors.values():
-        spoken = getattr(getattr(factor.latent, "generator", None), "spoken", None)
-        if "words" not in factor.latent.provides or spoken is None:
+        if "words" not in factor.latent.provides:
+            continue
+        spoken = cast("Text", factor.latent).generator.spoken
+        if spoken is None:
             continue
         texts = _permuted_texts(len(spoken.weight), repeats, length, seed)
         with eval_mode(factor):

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 8  # pictures of a row
 _DRAWS = 4  # variations of a picture
-# (name of the sampler, eta, steps): DDIM takes no noise, DDPM that of the ancestral sampler.
-SAMPLERS = tuple((name, eta, count) for name, eta in (("DDIM", 0.0), ("DDPM", 1.0)) for count in (50, 10))
 
 
 def joint_codes(space: Model, data: Dataset, like: CodesOf | None = None) -> CodesOf:
@@ -66,15 +64,13 @@ class UnCLIP:
         """Return pictures (n h w c) of joint vectors ``image`` and ``text``, by the way they are made.
 
         "own vector": from that of the real picture ``x``; "with prior"; "without prior": with the sentence's vector in place of the
-        picture's; and, of a decoder by diffusion, "with prior" under each of ``SAMPLERS``, from the same vectors.
+        picture's; and "with prior" under each of the decoder's other samplers, from the same vectors.
         """
         drawn = draw_nearest(self.prior, codes["text"], seed=self.seed)
         vectors = {"own vector": codes["image"], "without prior": codes["text"], "with prior": drawn}
         made = {name: self.decoder.draw(each, seed=self.seed) for name, each in vectors.items()}
-        if "prior" not in self.decoder.options:
-            for name, eta, count in SAMPLERS:
-                picture = self.decoder.draw(drawn, seed=self.seed, eta=eta, steps=count)
-                made[f"with prior, {name}, {count} steps"] = picture
+        for name, options in self.decoder.samplers.items():
+            made[f"with prior, {name}"] = self.decoder.draw(drawn, seed=self.seed, **options)
         return {"real pictures": codes["x"], **made}
 
     def judge(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 from reprkit import ReprkitError
 from reprkit.errors import DataError
 from reprkit.utils.cache import cache_folder, write_cached
+from reprkit.utils.debian_packages import unpack
 from reprkit_text.sword import read_module
 
 # Translation -> Debian's package and the module's folder in it; all are in the public domain.
@@ -62,24 +61,11 @@ def fetch(packages: Path | None = None) -> tuple[Path, int]:
         ReprkitError: no apt-get or dpkg-deb, a package that cannot be had, or a cache that cannot be written.
         DataError: a package without its module.
     """
-    for program in ("dpkg-deb", *(() if packages else ("apt-get",))):
-        if shutil.which(program) is None:
-            raise ReprkitError(
-                f"no {program} on this machine: the verses come as packages of Debian, Ubuntu and their derivatives\n"
-                f"  fetch them on such a machine and copy {cached_path()}"
-            )
     with tempfile.TemporaryDirectory(prefix="reprkit-apt-") as scratch:
-        names = [package for package, _ in TRANSLATIONS.values()]
-        if packages is None:
-            packages = Path(scratch)
-            _run(["apt-get", "download", *names], Path(scratch))
         modules = {}
         for name, (package, module) in TRANSLATIONS.items():
-            files = sorted(Path(packages).expanduser().glob(f"{package}_*.deb"))
-            if not files:
-                raise ReprkitError(f"no {package}_*.deb in {str(packages)!r} (looked in {Path.cwd()})")
-            _run(["dpkg-deb", "-x", str(files[-1].resolve()), scratch], Path(scratch))
-            modules[name] = read_module(Path(scratch) / _MODULES / module)
+            unpacked = unpack(package, Path(scratch), given=packages, option="--packages FOLDER")
+            modules[name] = read_module(unpacked / _MODULES / module)
     verses = join(modules)
     lines = [json.dumps({"key": key, **texts}, ensure_ascii=False) for key, texts in verses.items()]
     if not write_cached(cached_path(), gzip.compress(("\n".join(lines) + "\n").encode(), 9, mtime=0)):
@@ -98,10 +84,3 @@ def join(modules: dict[str, dict[str, str]]) -> Verses:
     if not keys:
         raise DataError(f"{', '.join(modules)} have no verse in common")
     return {key: {name: module[key] for name, module in modules.items()} for key in keys}
-
-
-def _run(command: list[str], folder: Path) -> None:
-    result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-    if result.returncode:
-        message = "\n  ".join(result.stderr.strip().splitlines()[-3:])
-        raise ReprkitError(f"{' '.join(command[:2])} failed:\n  {message}")

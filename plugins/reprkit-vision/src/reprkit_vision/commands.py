@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import typer
 
 from reprkit import ReprkitError
 from reprkit.errors import nearest
+from reprkit.utils import debian_packages
 from reprkit.utils.cache import cache_folder
 
 # Folders of the archives that hold photographs (other folders hold drawings), and the least length of a photograph's
@@ -97,20 +97,15 @@ def fetch_package(source: Source, target: Path, deb: Path | None = None) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as folder:
             work = Path(folder)
-            if deb is None:
-                _run_command(source.package, work, "apt-get", "download", source.package)
-                deb = next(work.glob(f"{source.package}*.deb"), None)
-                if deb is None:
-                    raise ReprkitError(f"apt-get download {source.package} left no file")
-            _run_command(source.package, work, "dpkg-deb", "-x", str(deb.resolve()), "unpacked")
+            unpacked = debian_packages.unpack(source.package, work, given=deb, option="--deb FILE")
             fresh = work / "fresh"
             fresh.mkdir()
-            count = source.copy(work / "unpacked", fresh)
+            count = source.copy(unpacked, fresh)
             if not count:
                 raise ReprkitError(
-                    f"{deb.name} has no {source.images} in the expected folders: is it a recent {source.package}?"
+                    f"{source.package} has no {source.images} in the expected folders: is it a recent version?"
                 )
-            for number, license_file in enumerate(sorted((work / "unpacked").rglob("copyright"))):
+            for number, license_file in enumerate(sorted(unpacked.rglob("copyright"))):
                 shutil.copy(license_file, fresh / (f"copyright-{number}" if number else "copyright"))
             if target.exists():
                 target.rename(work / "old")
@@ -201,17 +196,3 @@ SOURCES = {
         example="denoising(corruption=\"watermark(stamps='fetched')\")",
     ),
 }
-
-
-def _run_command(package: str, folder: Path, *command: str) -> None:
-    if shutil.which(command[0]) is None:
-        raise ReprkitError(
-            f"{command[0]} is not installed on this machine: fetch {package}*.deb on a Debian or Ubuntu machine (apt-get download "
-            f"{package}), and give it with --deb FILE, where dpkg-deb is installed"
-        )
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        output = "\n  ".join(done.stderr.strip().splitlines()[-3:])
-        raise ReprkitError(
-            f"{' '.join(command)} failed:\n  {output}\n  if the package list is outdated: apt-get update"
-        )

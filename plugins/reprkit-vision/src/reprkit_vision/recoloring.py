@@ -185,7 +185,7 @@ class Recoloring(Evaluator):
             "n": len(data),
         }
         if self.read_classes is not None:
-            results["judge"] = _ask(self.read_classes, self._rows(model, data, self.judged))
+            results["judge"] = _judge_rows(self.read_classes, self._rows(model, data, self.judged))
         if self.examples:
             rows = self._rows(model, data, self.examples)
             results["figures"] = {"colors": Images(title="Colors", rows=rows, span=(0.0, 1.0))}
@@ -200,7 +200,7 @@ class Recoloring(Evaluator):
         return {"gray": recolor(true, 0 * color), "recolored": recolor(true, color), "true": true}
 
 
-def _ask(judge: Callable[[np.ndarray], Tensor], rows: dict[str, np.ndarray]) -> dict[str, float]:
+def _judge_rows(judge: Callable[[np.ndarray], Tensor], rows: dict[str, np.ndarray]) -> dict[str, float]:
     shares = {name: judge(pictures) for name, pictures in rows.items()}
     results = {}
     for name, prefix in {"recolored": "", "gray": "gray_"}.items():

@@ -147,14 +147,14 @@ def parallel_pairs(data: UtteranceDataset) -> list[tuple[int, int]]:
     The words are the same if the clips have the same key, or without one the same transcript, whatever its case, spaces and
     punctuation.
     """
-    said: dict[tuple[str, str | None], list[int]] = {}
+    same_words: dict[tuple[str, str | None], list[int]] = {}
     for number, clip in enumerate(data.clips):
         words = clip.key or "".join(filter(str.isalnum, (clip.text or "").casefold()))
         if words:
-            said.setdefault((words, clip.language), []).append(number)
+            same_words.setdefault((words, clip.language), []).append(number)
     return [
         (one, two)
-        for numbers in said.values()
+        for numbers in same_words.values()
         for one, two in itertools.permutations(numbers, 2)
         if data.clips[one].speaker != data.clips[two].speaker
     ]

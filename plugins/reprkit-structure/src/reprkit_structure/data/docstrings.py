@@ -9,7 +9,6 @@ import re
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +21,7 @@ from reprkit.utils.cache import cache_folder, write_cached
 from reprkit_structure.data.text_trees import TextTrees, pair_of
 from reprkit_structure.layers.python_rules import END, steps_of
 
-_FORMAT = 1  # of the cached file: raise it when sources are read otherwise
+_FORMAT = 2  # of the cached file: raise it when sources are read otherwise
 _UNKNOWN = "<unknown>"
 _WORD = re.compile(r"[A-Za-z]+|\d+")
 _LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "lib2to3"}
@@ -35,8 +34,8 @@ class Docstrings(TextTrees):
     defaults where the rules cover them.  "return": what the function returns, where its only return is its last statement.
 
     Words are in lower case, split at everything but letters and digits.  A word that is rare is ``<unknown>``; a function with a
-    rare piece of a name, a rare constant, or a node that the rules do not cover is left out.  ``facts`` has the number of these,
-    and the Python version.
+    rare piece of a name, a rare constant, or a node that the rules do not cover is left out.  ``facts`` has the number of
+    functions, of those that are not covered, and of files that are no Python (``unreadable``), and the Python version.
 
     Fields: ``x`` tokens (t,), the words; ``tree`` tokens (t,), the rules of the syntax tree.
 
@@ -60,7 +59,7 @@ class Docstrings(TextTrees):
         least: Count = 4,
         root: str | os.PathLike[str] | None = None,
     ) -> None:
-        functions = _functions(root, target)
+        functions, unreadable = _functions(root, target)
         rows, uncovered, seen = [], 0, set[tuple[str, str]]()
         for text, source in functions:
             found = tuple(_WORD.findall(text.lower()))
@@ -95,22 +94,25 @@ class Docstrings(TextTrees):
         texts = [tuple(word if word in is_known else _UNKNOWN for word in text) for text, _, _ in rows]
         pairs = [pair_of(text, node, steps) for text, (_, node, steps) in zip(texts, rows, strict=True)]
         self._fill(pairs, known, known_pieces, constants)
-        self.facts |= {"functions": len(seen), "uncovered": uncovered, "python": sys.version.split()[0]}
+        self.facts |= {"functions": len(seen), "uncovered": uncovered, "unreadable": unreadable}
+        self.facts["python"] = sys.version.split()[0]
 
 
-def _functions(root: str | os.PathLike[str] | None, target: str) -> list[list[str]]:
-    """Return first lines of docstrings with the source of an expression, in the order of files and lines."""
+def _functions(root: str | os.PathLike[str] | None, target: str) -> tuple[list[list[str]], int]:
+    """Return first lines of docstrings with the source of an expression, and how many files are no Python."""
     if root is not None:
-        return [*_read(Path(root).expanduser(), target)]
+        return _read(Path(root).expanduser(), target)
     cached = cache_folder("structure") / f"docstrings-{target}-{sys.version.split()[0]}-{_FORMAT}.json"
     if cached.is_file():
-        return json.loads(cached.read_text(encoding="utf-8"))
-    found = [*_read(Path(sysconfig.get_paths()["stdlib"]), target)]
-    write_cached(cached, json.dumps(found).encode())
-    return found
+        stored = json.loads(cached.read_text(encoding="utf-8"))
+        return stored["functions"], stored["unreadable"]
+    found, unreadable = _read(Path(sysconfig.get_paths()["stdlib"]), target)
+    write_cached(cached, json.dumps({"functions": found, "unreadable": unreadable}).encode())
+    return found, unreadable
 
 
-def _read(root: Path, target: str) -> Iterator[list[str]]:
+def _read(root: Path, target: str) -> tuple[list[list[str]], int]:
+    found, unreadable = list[list[str]](), 0
     names = [""] if root.is_file() else find_files(root, {".py"}, "Python sources").names
     for name in sorted(names):
         if _LEFT_OUT & set(Path(name).parts):
@@ -120,13 +122,15 @@ def _read(root: Path, target: str) -> Iterator[list[str]]:
         except (SyntaxError, ValueError, OSError) as error:
             if root.is_file():
                 raise DataError(f"{str(root)!r} cannot be read as Python: {error}") from error
+            unreadable += 1
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 text = (ast.get_docstring(node) or "").strip().split("\n")[0]
                 made = _signature(node) if target == "signature" else _returned(node)
                 if text and made is not None:
-                    yield [text, ast.unparse(made)]
+                    found.append([text, ast.unparse(made)])
+    return found, unreadable
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.expr | None:

@@ -16,7 +16,7 @@ from reprkit_structure.layers.python_rules import steps_of
 _NAMES = ("x", "y", "total", "count", "items", "prices", "words", "user", "order", "rate")
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _FIELDS = ("name", "price", "size", "owner", "date")
-# Of each operation: how an expression is made of those of its parts, and how it is said.
+# Of each operation: how an expression is made of those of its parts, and its wordings.
 _OPERATIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "add": ("A + B", ("the sum of A and B", "A plus B", "A increased by B", "B added to A")),
     "subtract": (
@@ -85,7 +85,7 @@ class Templates(TextTrees):
             if len(found) == size:
                 break
             pairs: list[tuple[str, str]] = []
-            text, source = _say(draw, draw.choice(list(_OPERATIONS)), nested, pairs)
+            text, source = _phrase(draw, draw.choice(list(_OPERATIONS)), nested, pairs)
             if any(map(_is_held_out, pairs)) == (part == "held-out") and text not in found:
                 node = ast.parse(source, mode="eval").body
                 steps = steps_of(node)
@@ -116,22 +116,24 @@ def _is_held_out(pair: tuple[str, str]) -> bool:
     return (2 * outer + inner) % _HELD_OUT == 0
 
 
-def _say(draw: random.Random, operation: str, nested: float, pairs: list[tuple[str, str]]) -> tuple[str, str]:
+def _phrase(
+    draw: random.Random, operation: str, nested: float, pairs: list[tuple[str, str]]
+) -> tuple[str, str]:
     """Return the words and the source of an operation with parts drawn at random; adds the pairs of outer and inner operation."""
     source, wordings = _OPERATIONS[operation]
-    said, made = dict[str, str](), dict[str, str]()
+    words_of, source_of = dict[str, str](), dict[str, str]()
     for part in ("A", "B"):
         if part not in source:
             continue
         if draw.random() < nested:
             inner = draw.choice(list(_OPERATIONS))
             pairs.append((operation, inner))
-            words, expression = _say(draw, inner, 0.0, [])
-            said[part], made[part] = f"the result of {words} then", f"({expression})"
+            words, expression = _phrase(draw, inner, 0.0, [])
+            words_of[part], source_of[part] = f"the result of {words} then", f"({expression})"
         else:
-            said[part], made[part] = _atom(draw)
-    words = " ".join(said.get(word, word) for word in draw.choice(wordings).split())
-    return words, "".join(made.get(character, character) for character in source)
+            words_of[part], source_of[part] = _atom(draw)
+    words = " ".join(words_of.get(word, word) for word in draw.choice(wordings).split())
+    return words, "".join(source_of.get(character, character) for character in source)
 
 
 def _atom(draw: random.Random) -> tuple[str, str]:

@@ -106,6 +106,7 @@ class Derivation(Latent):
             gumbel = -noise.log()
         rules, valid = self._write(source.detach(), gumbel)
         above, place, allowed, _ = self.machine.read(rules)
+        z = self._embed(rules, above, valid)
         log_p = mask_rules(self.writer.all_steps(rules, above, place, source), allowed)
         log_prior = mask_rules(self.language.all_steps(rules, above, place, None), allowed)
         chosen = log_p.gather(-1, rules.unsqueeze(-1)).squeeze(-1).masked_fill(~valid, 0.0)
@@ -118,7 +119,7 @@ class Derivation(Latent):
         )
         vocab = len(self.rules.names)
         return Code(
-            z=self.embed(indices),
+            z=nn.functional.pad(z, (0, 0, 0, missing)),
             indices=indices,
             log_prob=nn.functional.pad(chosen, (0, missing)),
             bits=fixed_rate_bits(Features(x=log_p, mask=valid), math.log2(vocab)),
@@ -142,6 +143,12 @@ class Derivation(Latent):
         check_indices(indices, 1, len(self.rules.names))
         rules = indices.squeeze(-1)
         above, _, _, valid = self.machine.read(rules)
+        return self._embed(rules, above, valid)
+
+    def _embed(
+        self, rules: Int[Tensor, "b m"], above: Int[Tensor, "b m"], valid: Bool[Tensor, "b m"]
+    ) -> Float[Tensor, "b m d"]:
+        """Embed rules below given ones; zeros after the end of a tree."""
         z = self.embedding(rules) + self.above(above)
         places = torch.arange(rules.shape[1], device=rules.device)
         z = z + sinusoidal_positions(places, self.out_dim).to(z.dtype)
@@ -198,14 +205,12 @@ class Derivation(Latent):
         rules = nn.functional.pad(rules.masked_fill(~mask, 0), (0, padding))
         return rules, nn.functional.pad(mask, (0, padding))
 
-    def _all_steps(self, writer: TreeWriter, rules: Tensor, source: Source | None) -> tuple[Tensor, Tensor]:
-        above, place, allowed, valid = self.machine.read(rules)
-        return mask_rules(writer.all_steps(rules, above, place, source), allowed), valid
-
     def _log_prob(self, writer: TreeWriter, rules: Tensor, mask: Tensor, source: Source | None) -> Tensor:
         used = max(1, int(mask.sum(1).max()))
-        log_p, _ = self._all_steps(writer, rules[:, :used], source)
-        chosen = log_p.gather(-1, rules[:, :used].unsqueeze(-1)).squeeze(-1).masked_fill(~mask[:, :used], 0.0)
+        rules, mask = rules[:, :used], mask[:, :used]
+        above, place, allowed, _ = self.machine.read(rules)
+        log_p = mask_rules(writer.all_steps(rules, above, place, source), allowed)
+        chosen = log_p.gather(-1, rules.unsqueeze(-1)).squeeze(-1).masked_fill(~mask, 0.0)
         return nn.functional.pad(chosen, (0, self.length - used))
 
     @torch.no_grad()

@@ -75,13 +75,13 @@ class TreeWriter(nn.Module):
         self.key = nn.Linear(width, width) if attends else None
         self.mix = nn.Linear(2 * width if attends else width, width)
         self.out = nn.Linear(width, rules)
-        self.spoken = nn.Linear(width, rules) if copy and attends else None
+        self.copy_head = nn.Linear(width, rules) if copy and attends else None
         self.gate = nn.Linear(2 * width, 1) if copy and attends else None
 
     def source(self, x: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Source:
         """Prepare features; ``x`` is zero where masked."""
         assert self.key is not None
-        return Source(x, mask, self.key(x), None if self.spoken is None else self.spoken(x).softmax(-1))
+        return Source(x, mask, self.key(x), None if self.copy_head is None else self.copy_head(x).softmax(-1))
 
     def all_steps(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reprkit import Codes, Objective
 from reprkit.interfaces import Term, require
+from reprkit.objectives.policy import mean_of_others
 from reprkit.registry.constraints import Count, NonNegative
 from reprkit.types import Batch
 from reprkit_structure.objectives.parse import small_model, supervised_terms, writer_of
@@ -108,8 +109,7 @@ class StructVAE(Objective):
             reward = -nats - self.kl * (log_q - log_prior)
         terms: dict[str, Term] = {}
         if self.line is None:
-            by_text = reward.unflatten(0, (-1, self.samples))
-            base = ((by_text.sum(1, keepdim=True) - by_text) / (self.samples - 1)).flatten()
+            base = mean_of_others(reward, self.samples)
         else:
             base = self._learned(model, batch, reward, terms)
         advantage = reward - base

@@ -79,7 +79,7 @@ class StyleExchange(Evaluator):
         human, metrics = texts["_human"], dict[str, Any]()
         for name, written in texts.items():
             metrics[f"judged{name}"] = float((judge.predict(written) == styles.numpy()).mean())
-        texts["_by_chance"] = [human[number] for number in _mates(styles).tolist()]
+        texts["_by_chance"] = [human[number] for number in _next_of_same_style(styles).tolist()]
         for name in ("", "_unchanged", "_by_chance"):
             metrics[f"kept{name}"] = Rouge(stem=False).mean_scores(human, texts[name])["rouge1"]
         return {**metrics, "n": len(data)}
@@ -87,7 +87,7 @@ class StyleExchange(Evaluator):
     def _write(
         self, model: Model, data: Dataset, index: torch.Tensor, styles: torch.Tensor
     ) -> list[list[int]]:
-        batch, given = data.batch(index), data.batch(_mates(styles)[index])
+        batch, given = data.batch(index), data.batch(_next_of_same_style(styles)[index])
         swapped = {name: value for name, value in batch.items() if not name.startswith("x")}
         swapped |= {name: value for name, value in given.items() if name in ("x", "x_mask")}
         codes = model.encode(model.to_device(swapped))
@@ -106,7 +106,7 @@ class StyleExchange(Evaluator):
         return judge.fit(texts, labels_of(fit_on, self.label))
 
 
-def _mates(styles: torch.Tensor) -> torch.Tensor:
+def _next_of_same_style(styles: torch.Tensor) -> torch.Tensor:
     """Return for each example the next one of the same style, cyclically."""
     mates = torch.arange(len(styles))
     for style in styles.unique():

@@ -154,7 +154,7 @@ class Text(Latent):
         )
         self.length, self.end, self.least, self.goal = length, end, least, goal
         self.gradient, self.temperature = gradient, temperature
-        self.generator, self.folder = generator, folder
+        self.generator = generator
         forbidden = torch.zeros(length, vocab, dtype=torch.bool)
         forbidden[:least, end] = True
         forbidden[:, list(never)] = True

@@ -35,8 +35,7 @@ class Summary(Objective):
       some words dropped (the authors' released pre-training);
     - ``denoise``: it writes a human summary from that summary mixed with words of another document, shuffled in the same way
       (Fevry and Phang 2018, arXiv 1809.02669);
-    - ``copy``: the generator's pointer predicts the word at each position of the document; the writer of a checkpoint
-      (``text(folder=)``) has no pointer and goes without this loss;
+    - ``copy``: the generator's pointer predicts the word at each position of the document;
     - ``language``: it writes human summaries without any features: a language model;
     - ``reconstructor``: the decoder reconstructs the document from the window of ``lead``;
     - ``paired``: it writes the summary shown with the document from that document: supervised, for data with ``paired=True``.
@@ -136,7 +135,7 @@ class Summary(Objective):
                 nats["lead"] = -latent.log_prob_of(memory, *span).sum(1)
             if weights["paired"]:
                 nats["paired"] = -latent.log_prob_of(memory, *batch_texts(batch, self.summary)).sum(1)
-            if weights["copy"] and latent.folder is None:
+            if weights["copy"]:
                 nats["copy"] = -latent.pointer_log_prob(memory, *noised).sum(1)
         if weights["denoise"]:
             human = batch_texts(batch, self.summary)
