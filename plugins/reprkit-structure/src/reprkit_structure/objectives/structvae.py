@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -53,7 +54,7 @@ class StructVAE(Objective):
         baseline: see above; "others" needs two samples or more.
         kl: weight of the KL in the reward (the paper's 0.1).
         unlabelled: weight of the losses of texts without trees.
-        floor: lowest reward minus baseline, nats; None for no bound.
+        floor: lowest reward minus baseline, nats, at most 0; None for no bound.
         factor: name of the factor whose latent writes; None for the only factor.
 
     Raises:
@@ -71,7 +72,7 @@ class StructVAE(Objective):
         baseline: Literal["learned", "others"] = "learned",
         kl: NonNegative = 0.1,
         unlabelled: NonNegative = 0.1,
-        floor: float | None = None,
+        floor: Annotated[float, Ge(-1e6), Le(0)] | None = None,
         factor: str | None = None,
     ) -> None:
         super().__init__()
