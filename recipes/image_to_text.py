@@ -11,6 +11,7 @@ scene of the test part holds such a pair.  Your own: a folder of pictures with a
 Expected: docs/results/modalities.md.
 
     python recipes/image_to_text.py
+    python recipes/clip.py && python recipes/image_to_text.py --start runs/clip/model     # from the picture's code of clip
     python recipes/image_to_text.py --latent "vq(codes=512, dim=32)"
     python recipes/image_to_text.py --data "captions(root='album')" --encoder resnet
 """
@@ -32,6 +33,7 @@ def main(
     encoder: str = "conv(width=32, depth=3)",
     latent: Annotated[str, typer.Option(help="between encoder and decoder, any")] = "continuous(dim=64)",
     decoder: str = "pointer(width=64, reader=0, copy=False)",
+    start: Annotated[str, typer.Option(help="folder of a model whose factor image is the start")] = "",
     limit: Annotated[int, typer.Option(help="number of test pictures to evaluate on")] = 1_000,
     steps: int = 2_000,
     batch: int = 128,
@@ -43,11 +45,17 @@ def main(
 ) -> None:
     options = {"warmup": steps // 20, **launch}
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
-    parts = {"encoder": encoder, "latent": latent, "decoder": decoder, "objective": "autoregressive"}
+    parts = {
+        "factors": {"image": rk.factor(encoder, latent)},
+        "decoder": decoder,
+        "objective": "autoregressive",
+    }
     measures = (f"exact-text(limit={limit})", "reconstruction", "codebook")
 
     model = rk.build(data=train, output="text", seed=seed, **parts)
     table = {"untrained": rk.evaluate(model, test, *measures, fit_on=train, examples=0)}
+    if start:
+        model = rk.build(data=train, output="text", seed=seed, start=rk.load(start), **parts)
     options |= {"valid": valid, "evaluators": ["exact-text(limit=200)"], "evaluate_every": 500}
     rk.fit(model, train, steps=steps, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **options)
 

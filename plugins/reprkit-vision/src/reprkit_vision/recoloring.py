@@ -116,9 +116,9 @@ class Recoloring(Evaluator):
     ``gray_balanced_auc``: of the pictures without color.  ``chroma``: mean distance of the predicted colors from gray;
     ``true_chroma``: of the true ones.
 
-    A judge, a classifier of photographs (``reprkit_vision.judge``), reads the pictures, too.  ``judge.agreement``: share of the
-    pictures whose class it names as in true colors; ``judge.distance``: half the sum of absolute differences between its
-    probabilities and those in true colors, in [0, 1]; ``judge.gray_agreement`` and ``judge.gray_distance``: without color.
+    A judge, a classifier of photographs (``reprkit_vision.efficientnet_lite``), reads the pictures, too. ``judge.agreement``:
+    share of the pictures whose class it names as in true colors; ``judge.distance``: half the sum of absolute differences between
+    its probabilities and those in true colors, in [0, 1]; ``judge.gray_agreement`` and ``judge.gray_distance``: without color.
 
     Args:
         temperature: of the annealed mean of classes.
@@ -146,9 +146,9 @@ class Recoloring(Evaluator):
         self.examples, self.picture = examples, picture
         self.read_classes: Callable[[np.ndarray], Tensor] | None = None
         if judge != "none" and judged:
-            from reprkit_vision.judge import load_judge
+            from reprkit_vision.efficientnet_lite import load_classifier
 
-            self.read_classes = load_judge(judge)
+            self.read_classes = load_classifier(judge)
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
         """Return the measures over all pixels of the data, and ``n``, the number of pictures.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from reprkit import Decoded, Decoder, Features, Likelihood, create
 from reprkit.data.signature import Field
 from reprkit.errors import BuildError
 from reprkit.layers.resample_tokens import zero_invalid_tokens
+from reprkit.utils.collectives import global_draw
 from reprkit_text.transformers_networks.symbols import check_length
 
 
@@ -24,12 +26,14 @@ class CrossAttentionDecoder(Decoder):
     Attributes:
         blank: the input symbol where the previous one is unknown.
         most: largest number of symbols of a text; None: no limit.
+        forget: probability that an earlier symbol is unknown while training.
     """
 
     title: ClassVar[str]
     provides = frozenset({"causal"})
     blank: int
     most: int | None = None
+    forget: float = 0.0
 
     def _set_up(self, width: int, field: Field) -> None:
         """Create what all subclasses have."""
@@ -73,6 +77,11 @@ class CrossAttentionDecoder(Decoder):
             previous = torch.full((size, steps - 1), self.blank, device=self.nothing.device)
         else:
             previous = teacher[:, :-1, 0]
+            if self.training and self.forget > 0:
+                # Drawn for the global batch, so that training on several ranks equals training on one.
+                draw = partial(torch.rand, device=previous.device)
+                known = global_draw(draw, tuple(previous.shape)) >= self.forget
+                previous = previous.where(known, self.blank)
         return self._decoded(self.write(previous, *self._memory(features, size)))
 
     @torch.no_grad()

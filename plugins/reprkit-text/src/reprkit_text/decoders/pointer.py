@@ -36,6 +36,8 @@ class PointerDecoder(CrossAttentionDecoder):
         copy: whether symbols may be copied from the code.
         follow: whether attention is drawn to the token after the one that was just copied; needs ``copy``.
         dropout: dropout rate of the transformer's blocks and of the attended state, in [0, 1).
+        forget: probability that an earlier symbol is replaced by the unknown one while training, in [0, 1): word dropout (Bowman
+            et al. 2016, arXiv 1511.06349, section 3.1), so that symbols are read from the code and not guessed from those before.
         data: signature of the data to decode, field ``x``, tokens.
 
     Raises:
@@ -56,6 +58,7 @@ class PointerDecoder(CrossAttentionDecoder):
         copy: bool = True,
         follow: bool = False,
         dropout: BelowOne = 0.0,
+        forget: BelowOne = 0.0,
         data: Signature,
     ) -> None:
         super().__init__()
@@ -67,6 +70,7 @@ class PointerDecoder(CrossAttentionDecoder):
         self.generator = Generator(self.blank, width, copy=copy, follow=follow, blank=True, **sizes)
         self.reader = Recurrent(width, depth=reader, causal=False) if reader else None
         self.joined = nn.Linear(2 * width, width) if reader else None
+        self.forget = forget
         self._set_up(width, data["x"])
 
     def _read_code(self, memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None) -> Memory:
