@@ -49,7 +49,7 @@ def main(
     sampling: Annotated[int, typer.Option(help="steps of DDIM, of pictures")] = 20,
     guidance: Annotated[float, typer.Option(help="of pictures by diffusion; 1 for none")] = 1.0,
     limit: Annotated[int, typer.Option(help="pictures of each part to judge")] = 300,
-    lessons: Annotated[int, typer.Option(help="steps of the judges")] = 300,
+    lessons: Annotated[int, typer.Option(help="steps of the judges")] = 600,
     steps: Annotated[int, typer.Option(help="of the decoder; half of it for the others")] = 4_000,
     batch: int = 64,
     lr: float = 2e-3,

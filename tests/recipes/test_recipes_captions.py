@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import reprkit as rk
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
@@ -81,6 +83,8 @@ def test_image_to_text_writes_sentences(tmp_path):
         "conv(width=8, depth=2)",
         "--steps",
         10,
+        "--contrastive",
+        3,
         "--batch",
         32,
     )
@@ -95,6 +99,11 @@ def test_image_to_text_writes_sentences(tmp_path):
     )
     assert "most frequent sentence" in printed
     assert "a small" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert rk.load(tmp_path / "run" / "contrastive" / "model").factors.keys() == {"image", "text"}
+    again = tmp_path / "again"
+    again.mkdir()
+    start = ("--start", tmp_path / "run" / "contrastive" / "model", "--encoder", "conv(width=8, depth=2)")
+    run_recipe("image_to_text", again, "--data", "drawn-scenes(size=16)", *start, "--steps", 2, "--limit", 20)
 
 
 def test_image_to_text_with_another_latent_and_decoder(tmp_path):
@@ -105,6 +114,8 @@ def test_image_to_text_with_another_latent_and_decoder(tmp_path):
         *args,
         "--latent",
         "vq(codes=16, dim=8)",
+        "--contrastive",
+        0,
         "--decoder",
         "gru(width=16, causal=True)",
     )
