@@ -69,7 +69,9 @@ def main(
     launch: rk.Launch = rk.Launch(schedule="cosine(final=0.05)", clip=1.0),
 ) -> None:
     train, test = rk.dataset(data).split(seed=seed)
-    test = test.subset((test.label_values("translation") == 0).nonzero().squeeze(1))  # one direction: R@1
+    one_way = test.subset(
+        (test.label_values("translation") == 0).nonzero().squeeze(1)
+    )  # each verse once: R@1
     sizes = {"width": width, "adversary": adversary}
     read = rk.create("encoder", encoder.format(**sizes), data=train.signature)
     factors = {
@@ -77,6 +79,10 @@ def main(
         "meaning": rk.factor(read, latent.format(**sizes), input="other"),  # the same encoder
         "style": rk.factor(style, "continuous(dim=8)", pool=True),
     }
+
+    def measure(model: rk.Model) -> dict[str, dict[str, float]]:
+        found = dict(rk.evaluate(model, one_way, MEASURES[0], fit_on=train, examples=0))
+        return found | dict(rk.evaluate(model, test, MEASURES[1], fit_on=train, examples=0))
 
     def train_stage(model: rk.Model, stage: str, steps: int, batch: int) -> rk.Model:
         critics = {turn: f"adam(lr={lr})" for turn in model.objective.turns[1:]}
@@ -99,13 +105,13 @@ def main(
 
     objective = (MEANING + (ADVERSARY if adversary else "")).format(**sizes)
     untrained = rk.build(data=train, factors=factors, objective=objective, seed=seed)
-    table = {"untrained": rk.evaluate(untrained, test, *MEASURES[:2], fit_on=train, examples=0)}
+    table = {"untrained": measure(untrained)}
     meaning = train_stage(untrained, "meaning", steps, batch)
     if erase:
-        table["before erasing"] = rk.evaluate(meaning, test, *MEASURES[:2], fit_on=train, examples=0)
+        table["before erasing"] = measure(meaning)
         for name, label in (("own", "translation"), ("meaning", "other_translation")):
             erase_label(meaning, train, label=label, factor=name)
-    table["trained"] = rk.evaluate(meaning, test, *MEASURES[:2], fit_on=train, examples=0)
+    table["trained"] = measure(meaning)
     del factors["own"]  # no decoder reads it
     model = rk.build(
         data=train, factors=factors, decoder=decoder.format(**sizes), objective="reconstruction", seed=seed,
