@@ -65,6 +65,15 @@ def test_summaries_are_compared_with_lead_baselines(critic, tmp_path):
     assert done.stdout.count(b"\n") == 1
 
 
+def test_without_steps_the_pretrained_model_is_kept(tmp_path):
+    done = run_recipe(tmp_path, "--steps", 0)
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = parse_rows(done.stdout)
+    assert {"pre-trained", "lead-10", "span, no network"} <= set(table)
+    assert not any(name.startswith("critic") for name in table)
+    assert (tmp_path / "run" / "model").is_dir()
+
+
 @pytest.mark.parametrize("latent", ["vq(codes=16, dim=8)", "continuous(dim=8)"])
 def test_other_latents(latent, tmp_path):
     done = run_recipe(tmp_path, "--latent", latent)
