@@ -4,9 +4,10 @@ An encoder reads a sentence as one code; the decoder is a neural grammar whose r
 of the sentence summed over all its trees.  Training maximizes the evidence lower bound, from several initial weights, since a
 grammar has many optima; the one with the best bound on valid is kept, which needs no gold trees.  The page compares
 the brackets of its trees with those of Python's own parser, beside left, right, balanced and random branching, and the bound
-of binary trees.
+of binary trees; and so the consensus of all starts, the trees on which they agree most.
 
-Paper: Kim, Dyer and Rush 2019, "Compound Probabilistic Context-Free Grammars for Grammar Induction", arXiv 1906.10225.
+Papers: Kim, Dyer and Rush 2019, "Compound Probabilistic Context-Free Grammars for Grammar Induction", arXiv 1906.10225; Shayegh
+et al. 2024, "Ensemble Distillation for Unsupervised Constituency Parsing", arXiv 2310.01717 (the consensus).
 Data: the expressions of Python's standard library, without names and values; gold brackets are for evaluation only.
 Expected: docs/results/trees.md; a step of 32 expressions takes 25 ms on a free core.
 
@@ -21,6 +22,7 @@ from typing import Annotated
 
 import typer
 from reprkit_structure.evaluators.bracket_f1 import trees_of
+from reprkit_structure.evaluators.consensus import consensus_f1
 from reprkit_structure.layers.brackets import bracketed
 from reprkit_structure.layers.branching import BASELINES
 
@@ -90,7 +92,8 @@ def main(
         if chosen_by < least:
             best, least = name, chosen_by
 
-    model = rk.load(f"{out}/{best}/model").eval()
+    starts = {name: rk.load(f"{out}/{name}/model").eval() for name in restarts_table}
+    model = starts[best]
     model.save(f"{out}/model")
     table: dict[str, dict[str, float]] = {}
     for label, part in (("test", test), ("held-out", further)):
@@ -101,6 +104,7 @@ def main(
         table[f"{decoder}, {label}"] = {
             key: value for key, value in found.items() if not key.startswith("f1_")
         }
+        table[f"consensus of {restarts}, {label}"] = consensus_f1(list(starts.values()), part)
         table |= {f"{name} branching, {label}": {"f1": found[f"f1_{name}"]} for name in BASELINES}
         table[f"best binary tree, {label}"] = {"f1": found["f1_best"]}
     above = max(BASELINES, key=lambda name: table[f"{name} branching, test"]["f1"])

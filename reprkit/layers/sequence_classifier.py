@@ -10,14 +10,17 @@ from reprkit.models.factor import masked_mean
 
 
 class SequenceClassifier(nn.Module):
-    """Convolutions over tokens or frames, mean over them, and a linear map: (b n d) to a logit per class (b k)."""
+    """Convolutions over tokens or frames, mean over them, and a linear map: (b n d) to a logit per class (b k).
+
+    Without convolutions (``depth`` 0) it is a linear classifier of the mean.
+    """
 
     def __init__(self, in_dim: int, width: int, depth: int, classes: int) -> None:
         super().__init__()
         widths = [in_dim] + [width] * depth
         self.layers = nn.ModuleList(nn.Conv1d(widths[index], width, 3, padding=1) for index in range(depth))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth))
-        self.last = nn.Linear(width, classes)
+        self.last = nn.Linear(widths[-1], classes)
 
     def forward(self, z: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b k"]:
         """Return the logit of each class; padding counts as zero, as beyond the ends."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reprkit.interfaces import Objective, Term
 from reprkit.layers.sequence_classifier import SequenceClassifier
 from reprkit.models.factor import resolve_factor
 from reprkit.objectives.labels import count_classes, get_labels
-from reprkit.registry.constraints import Depth, Width
+from reprkit.registry.constraints import DepthOrZero, Width
 from reprkit.types import Batch, Code
 from reprkit.utils.precision import at_least_float32
 
@@ -38,7 +38,9 @@ class Adversary(Objective):
         label: the label field about which the code should hold no information.
         factor: the factor without that information; the only one if None.
         width: channels of the critic.
-        depth: convolutions of the critic.
+        depth: convolutions of the critic; 0: a linear classifier of the mean over tokens.
+        standardize: whether the critic reads the code standardized, each dimension by its mean and deviation over the tokens of the
+            batch (of this rank).  Without it, a code of small numbers hides from the critic, and not from a probe.
 
     Raises:
         PartArgumentError: an argument out of its range.
@@ -55,10 +57,12 @@ class Adversary(Objective):
         label: str = "label",
         factor: str | None = None,
         width: Width = 128,
-        depth: Depth = 3,
+        depth: DepthOrZero = 3,
+        standardize: bool = False,
     ) -> None:
         super().__init__()
         self.goal, self.label, self.factor, self.width, self.depth = goal, label, factor, width, depth
+        self.standardize = standardize
         self.labels = {label: "classes"}
         self.critic: nn.Module = nn.Identity()
 
@@ -90,4 +94,13 @@ class Adversary(Objective):
         return {"adversary": (divergence.sum(), len(label))}
 
     def _classify(self, code: Code) -> Float[Tensor, "b k"]:
-        return at_least_float32(self.critic(code.z, code.mask))
+        z = _standardized(code.z, code.mask) if self.standardize else code.z
+        return at_least_float32(self.critic(z, code.mask))
+
+
+def _standardized(z: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b n d"]:
+    """Return a code minus its mean, divided by its deviation, over the tokens of the batch: constants for the gradient."""
+    with torch.no_grad():
+        tokens = at_least_float32(z.flatten(0, 1) if mask is None else z[mask])
+        mean, deviation = tokens.mean(0), tokens.std(0, unbiased=False)
+    return (z - mean) / deviation.clamp(min=torch.finfo(deviation.dtype).tiny)

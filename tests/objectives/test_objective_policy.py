@@ -11,6 +11,7 @@ from reprkit.data.signature import Field, Signature
 from reprkit.errors import BuildError, PartArgumentError
 from reprkit.interfaces import Latent
 from reprkit.latents.functional import draw_noise
+from reprkit.layers.sequence_classifier import SequenceClassifier
 from reprkit.testing import ObjectiveConformance
 from reprkit.types import Code
 
@@ -111,8 +112,40 @@ class TestOthers(ObjectiveConformance):
     part = "policy(samples=3)"
 
 
+def test_a_critic_without_convolutions_is_linear_in_the_mean():
+    torch.manual_seed(0)
+    critic = SequenceClassifier(3, 16, 0, 2)
+    z, mask = torch.randn(2, 4, 3), torch.tensor([[True] * 4, [True, True, False, False]])
+    means = torch.stack([z[0].mean(0), z[1, :2].mean(0)])
+    torch.testing.assert_close(critic(z, mask), means @ critic.last.weight.T + critic.last.bias)
+    assert sum(each.numel() for each in critic.parameters()) == 3 * 2 + 2
+
+
+def test_a_small_code_does_not_hide_from_a_standardized_critic():
+    """The code is the label times a hundred-thousandth: a critic learns it only if it reads the code standardized."""
+    torch.manual_seed(0)
+    label = torch.arange(2).repeat(32)
+    data = rk.dataset({"x": torch.stack([label - 0.5, torch.randn(64)], 1) * 1e-5, "label": label})
+    accuracy = {}
+    for standardize in (False, True):
+        model = rk.build(
+            data=data,
+            factors={"x": rk.factor("flat", "continuous")},
+            objective=f"adversary(depth=0, standardize={standardize})",
+        )
+        critic = torch.optim.Adam(model.objective.parameters(), lr=0.1)
+        for _ in range(20):
+            losses = model(data.batch(range(64)), "critic")
+            critic.zero_grad()
+            losses.total.backward()
+            critic.step()
+        accuracy[standardize] = losses.total.item()
+    assert accuracy[True] < 0.2 < 0.6 < accuracy[False]
+
+
 @pytest.mark.slow
-def test_the_adversary_removes_the_label():
+@pytest.mark.parametrize("depth", [0, 1])
+def test_the_adversary_removes_the_label(depth):
     """A code of two numbers, of which one is the label: the adversary's encoder tells less of it than a plain one's."""
     torch.manual_seed(0)
     label = torch.arange(2).repeat(64)
@@ -125,7 +158,7 @@ def test_the_adversary_removes_the_label():
             encoder="mlp(widths=(16,))",
             latent="continuous(dim=2)",
             decoder="mlp(widths=(16,), scale=1.0)",
-            objective=f"reconstruction + {weight} * adversary(width=16, depth=1)",
+            objective=f"reconstruction + {weight} * adversary(width=16, depth={depth})",
         )
         for step in rk.loop(
             model, data, steps=120, batch=64, lr=1e-2, progress=False, optimizers={"critic": "adam(lr=0.01)"}

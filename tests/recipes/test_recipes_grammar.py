@@ -37,6 +37,7 @@ def test_the_restart_with_the_best_validation_bound_is_chosen(tmp_path):
         own = results[f"pcfg(nonterminals=3, preterminals=4, width=16), {part}"]
         assert 0 <= own["f1"] <= results[f"best binary tree, {part}"]["f1"]
         assert results[f"right branching, {part}"]["f1"] > results[f"left branching, {part}"]["f1"]
+        assert 0 <= results[f"consensus of 2, {part}"]["f1"] <= results[f"best binary tree, {part}"]["f1"]
         assert own["negative_elbo"] == pytest.approx(own["nll"] + own["kl"])
     bounds = [float(each) for each in re.findall(r"restart-\d: bound on valid ([\d.]+),", printed)]
     assert len(bounds) == 2

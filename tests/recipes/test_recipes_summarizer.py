@@ -20,10 +20,10 @@ pytestmark = [
 ]
 
 
-def run_recipe(folder, *args, data=None):
+def run_recipe(folder, *args, data=None, steps=2):
     command = [sys.executable, str(ROOT / "recipes" / "summarizer.py"), "--out", str(folder / "run")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "REPRKIT_CACHE": str(folder / "cache")}
-    small = ("--before", 3, "--steps", 2, "--limit", 20, "--width", 32, "--data", data or DATA)
+    small = ("--before", 3, "--steps", steps, "--limit", 20, "--width", 32, "--data", data or DATA)
     return subprocess.run(
         [*command, *map(str, (*small, *args))],
         capture_output=True,
@@ -63,6 +63,15 @@ def test_summaries_are_compared_with_lead_baselines(critic, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count(b"\n") == 1
+
+
+def test_without_steps_the_pretrained_model_is_kept(tmp_path):
+    done = run_recipe(tmp_path, steps=0)
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = parse_rows(done.stdout)
+    assert {"pre-trained", "lead-10", "span, no network"} <= set(table)
+    assert not [name for name in table if name.startswith("critic")]
+    assert (tmp_path / "run" / "model").is_dir()
 
 
 @pytest.mark.parametrize("latent", ["vq(codes=16, dim=8)", "continuous(dim=8)"])

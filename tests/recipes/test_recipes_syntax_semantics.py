@@ -55,5 +55,11 @@ def test_meaning_and_style_are_separated(latent, tmp_path):
     trained = results["trained"]
     found = trained["retrieval"]
     assert found["own_to_meaning.recall_at_1"] > 5 * found["chance.recall_at_1"]
+    erased, before = trained["linear-probe"], results["before erasing"]["linear-probe"]
+    assert (
+        erased["n"] == before["n"] == 2 * found["n"]
+    )  # both translations, so that a constant is right in half
+    if latent.startswith("continuous"):
+        assert erased["accuracy"] < 0.65 < before["accuracy"]
     assert trained["style-probe"]["accuracy"] > 0.9
     assert 0 <= trained["style-exchange"]["judged"] <= 1

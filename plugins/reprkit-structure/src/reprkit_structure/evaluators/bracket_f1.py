@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from reprkit import Evaluator
@@ -54,10 +54,8 @@ class BracketF1(Evaluator):
             data.signature[name]  # raises and names the known fields
         found = {name: BracketScore() for name in ("model", *BASELINES, "best")}
         for place, batch in enumerate(data.batches()):
-            count = batch[self.opens].shape[1]
-            mask = batch.get(f"{self.opens}_mask")
-            lengths = torch.full((len(batch[self.opens]),), count) if mask is None else mask.sum(1).cpu()
-            gold = chart_of_brackets(batch[self.opens].cpu(), batch[self.closes].cpu(), lengths)
+            gold, lengths = gold_charts(batch, self.opens, self.closes)
+            count = gold.shape[1]
             own = trees_of(model, batch).cpu()
             if own.shape != gold.shape:
                 raise DataError(
@@ -70,6 +68,18 @@ class BracketF1(Evaluator):
                 found[name].add(chart, gold, lengths)
         others = {f"f1_{name}": found[name].metrics()["f1"] for name in (*BASELINES, "best")}
         return found["model"].metrics() | others
+
+
+def gold_charts(batch: Batch, opens: str, closes: str) -> tuple[Bool[Tensor, "b n n"], Int[Tensor, " b"]]:
+    """Return the chart of the gold brackets of a batch, and the lengths of its sentences.
+
+    Raises:
+        DataError: a bracket that is closed and not open, or never closed.
+    """
+    mask = batch.get(f"{opens}_mask")
+    size, count = batch[opens].shape
+    lengths = torch.full((size,), count) if mask is None else mask.sum(1).cpu()
+    return chart_of_brackets(batch[opens].cpu(), batch[closes].cpu(), lengths), lengths
 
 
 def trees_of(model: Model, batch: Batch) -> Bool[Tensor, "b n n"]:
