@@ -4,7 +4,7 @@ An encoder reads a sentence as one code; the decoder is a neural grammar whose r
 of the sentence summed over all its trees.  Training maximizes the evidence lower bound, from several initial weights, since a
 grammar has many optima; the one with the best bound on valid is kept, which needs no gold trees.  The page compares
 the brackets of its trees with those of Python's own parser, beside left, right, balanced and random branching, and the bound
-of binary trees; and so the consensus of all starts, the trees on which they agree most.
+of binary trees.  It also has the consensus of all starts: the trees on which they agree most.
 
 Papers: Kim, Dyer and Rush 2019, "Compound Probabilistic Context-Free Grammars for Grammar Induction", arXiv 1906.10225; Shayegh
 et al. 2024, "Ensemble Distillation for Unsupervised Constituency Parsing", arXiv 2310.01717 (the consensus).
