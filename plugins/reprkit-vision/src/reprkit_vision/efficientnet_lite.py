@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ _SIDE, _MEAN, _SCALE, _BLOCK = 224, 0.498, 0.502, 16
 
 
 @functools.cache
-def load_network(name: str) -> torch.nn.Module:
+def load_network(name: str) -> Any:
     """Return a network of Tan and Le 2019 (arXiv 1905.11946, without squeeze-and-excitation), in evaluation mode, on the CPU.
 
     Raises:
