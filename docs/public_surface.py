@@ -68,6 +68,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.corruptions.base": ("ElementCorruption", "draw_uniform"),
     },
     "Models": {
+        "reprkit.models.erase_label": ("erase_label",),
         "reprkit.models.factor": ("Factor", "masked_mean", "resolve_factor"),
         "reprkit.models.grid": ("align", "from_tokens", "to_tokens"),
         "reprkit.models.file_streams": (
