@@ -144,8 +144,8 @@ def test_a_small_code_does_not_hide_from_a_standardized_critic():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("depth", [0, 1])
-def test_the_adversary_removes_the_label(depth):
+@pytest.mark.parametrize("options", ["depth=1", "depth=0, standardize=True"])
+def test_the_adversary_removes_the_label(options):
     """A code of two numbers, of which one is the label: the adversary's encoder tells less of it than a plain one's."""
     torch.manual_seed(0)
     label = torch.arange(2).repeat(64)
@@ -158,7 +158,7 @@ def test_the_adversary_removes_the_label(depth):
             encoder="mlp(widths=(16,))",
             latent="continuous(dim=2)",
             decoder="mlp(widths=(16,), scale=1.0)",
-            objective=f"reconstruction + {weight} * adversary(width=16, depth={depth})",
+            objective=f"reconstruction + {weight} * adversary(width=16, {options})",
         )
         for step in rk.loop(
             model, data, steps=120, batch=64, lr=1e-2, progress=False, optimizers={"critic": "adam(lr=0.01)"}
