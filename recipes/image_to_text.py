@@ -35,7 +35,9 @@ def main(
     encoder: str = "conv(width=32, depth=3)",
     latent: Annotated[str, typer.Option(help="between encoder and decoder, any")] = "continuous(dim=128)",
     decoder: str = "pointer(width=128, reader=0, copy=False, forget=0.5)",
-    contrastive: Annotated[int, typer.Option(help="steps of the first stage; 0 for none")] = 3_000,
+    contrastive: Annotated[
+        int, typer.Option(help="steps of the first stage; 0, or --start, for none")
+    ] = 3_000,
     start: Annotated[str, typer.Option(help="folder of a model whose factor image is the start")] = "",
     limit: Annotated[int, typer.Option(help="number of test pictures to evaluate on")] = 1_000,
     steps: int = 2_000,
@@ -54,20 +56,19 @@ def main(
 
     model = rk.build(data=train, output="text", seed=seed, **parts)
     table = {"untrained": rk.evaluate(model, test, *measures, fit_on=train, examples=0)}
-    if start:
-        model = rk.build(data=train, output="text", seed=seed, start=rk.load(start), **parts)
-    elif contrastive:
+    first = rk.load(start) if start else None
+    if contrastive and not start:
         text = rk.factor("transformer(width=64, depth=2, heads=4)", "continuous(dim=128)", input="text")
         joint = rk.build(data=train, factors=image | {"text": text}, objective="across(dim=64)", seed=seed)
-        first = {
+        stage = {
             "steps": contrastive,
+            "warmup": contrastive // 20,
             "batch": 2 * batch,
             "lr": 2 * lr,
-            "warmup": contrastive // 20,
             **launch,
         }
-        fitted = rk.fit(joint, train, seed=seed, out=f"{out}/contrastive", resume=resume, **first)
-        model = rk.build(data=train, output="text", seed=seed, start=fitted.model, **parts)
+        first = rk.fit(joint, train, seed=seed, out=f"{out}/contrastive", resume=resume, **stage).model
+    model = rk.build(data=train, output="text", seed=seed, start=first, **parts)
     options |= {"valid": valid, "evaluators": ["exact-text(limit=200)"], "evaluate_every": 500}
     rk.fit(model, train, steps=steps, batch=batch, lr=lr, seed=seed, out=out, resume=resume, **options)
 

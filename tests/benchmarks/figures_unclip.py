@@ -1,7 +1,7 @@
 """What a run of ``recipes/unclip.py`` draws, by guidance, sampler and number of steps: attributes that are right.
 
     python recipes/unclip.py
-    python tests/benchmarks/figures_unclip.py runs/unclip [--limit 300] [--lessons 500]
+    python tests/benchmarks/figures_unclip.py runs/unclip [--limit 300] [--lessons 600]
 
 Reads the models of a run by diffusion, and trains the judges once.  The prior draws its vectors once for each part of the data, so
 that all rows compare decoders on the same vectors.  Paired: McNemar's test of "with prior" against "without prior".
@@ -63,6 +63,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--limit", type=int, default=300)
-    parser.add_argument("--lessons", type=int, default=500)
+    parser.add_argument("--lessons", type=int, default=600)
     given = parser.parse_args()
     main(given.folder, given.limit, given.lessons)

@@ -1,3 +1,5 @@
+"""erase_label: LEACE's map against its published formula, and a model whose factor loses a label."""
+
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression

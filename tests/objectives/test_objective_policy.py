@@ -126,7 +126,7 @@ def test_a_small_code_does_not_hide_from_a_standardized_critic():
     torch.manual_seed(0)
     label = torch.arange(2).repeat(32)
     data = rk.dataset({"x": torch.stack([label - 0.5, torch.randn(64)], 1) * 1e-5, "label": label})
-    accuracy = {}
+    loss = {}
     for standardize in (False, True):
         model = rk.build(
             data=data,
@@ -139,8 +139,8 @@ def test_a_small_code_does_not_hide_from_a_standardized_critic():
             critic.zero_grad()
             losses.total.backward()
             critic.step()
-        accuracy[standardize] = losses.total.item()
-    assert accuracy[True] < 0.2 < 0.6 < accuracy[False]
+        loss[standardize] = losses.total.item()
+    assert loss[True] < 0.2 < 0.6 < loss[False]
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_summaries_are_compared_with_lead_baselines(critic, tmp_path):
     assert done.stdout.count(b"\n") == 1
 
 
-def test_without_steps_the_pretrained_model_is_kept(tmp_path):
+def test_zero_critic_steps_save_the_pretrained_model(tmp_path):
     done = run_recipe(tmp_path, steps=0)
     assert done.returncode == 0, done.stderr[-3000:]
     table = parse_rows(done.stdout)

@@ -1,3 +1,5 @@
+"""Consensus of parsers, against all trees of short sentences."""
+
 import pytest
 import torch
 from brute_force import chart_of, trees
