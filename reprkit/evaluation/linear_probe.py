@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ _SHOWN = 40  # maximum number of classes of a confusion matrix
 
 
 class LinearProbe(Evaluator):
-    """Multinomial logistic regression on ``model.represent``, fitted on ``fit_on``: ``accuracy`` and ``n``.
+    """Multinomial logistic regression on ``model.represent``, fitted on ``fit_on``: ``accuracy``, ``majority`` and ``n``.
 
     Features are standardized by ``fit_on``'s mean and standard deviation; fitted by scikit-learn's L-BFGS.
     Alain and Bengio 2016 (arXiv 1610.01644).
@@ -52,7 +53,9 @@ class LinearProbe(Evaluator):
         self.options: dict[str, Any] = {"pool": pool, "factor": factor}
 
     def forward(self, model: Model, data: Dataset, fit_on: Dataset | None = None) -> dict[str, Any]:
-        """Return ``accuracy`` on ``data``, in [0, 1], and ``n``.
+        """Return ``accuracy`` on ``data`` and that of the commonest class of ``fit_on``, in [0, 1], and ``n``.
+
+        Warns if ``data`` has one class only, whose accuracy does not show that classes are told apart.
 
         Raises:
             DataError: no ``fit_on``, no labels, or only one class among them.
@@ -64,12 +67,32 @@ class LinearProbe(Evaluator):
         probe = fit_probe(x, y, C=self.C, max_iter=self.max_iter, label=self.label)
         test_x, test_y = encode_labeled(model, data, self.label, "linear-probe", **self.options)
         guess = probe.predict(test_x.astype(np.float64))
-        metrics: dict[str, Any] = {"accuracy": float((guess == test_y).mean()), "n": len(test_y)}
+        metrics: dict[str, Any] = probe_metrics(guess, y, test_y, f"linear-probe(label={self.label!r})")
         classes = np.union1d(y, test_y)
         names = data.signature[self.label].classes
         if len(classes) <= _SHOWN:
             metrics["figures"] = {"confusion": _confusion(test_y, guess, classes, names)}
         return metrics
+
+
+def probe_metrics(guess: np.ndarray, fitted: np.ndarray, truth: np.ndarray, name: str) -> dict[str, Any]:
+    """Return ``accuracy``, the accuracy of the commonest fitted class (``majority``), and ``n``; warn if the truth has one class.
+
+    Args:
+        guess: (n,), predicted classes.
+        fitted: (m,), classes of the examples that the probe was fitted on.
+        truth: (n,), classes of the data.
+        name: of the evaluator, for the warning.
+    """
+    values, counts = np.unique(fitted, return_counts=True)
+    if len(np.unique(truth)) == 1:
+        warnings.warn(
+            f"{name}: every example to classify has label {truth[0]}, so the accuracy does not show that classes "
+            "are told apart: evaluate on data with several classes",
+            stacklevel=2,
+        )
+    majority = float((truth == values[counts.argmax()]).mean())
+    return {"accuracy": float((guess == truth).mean()), "majority": majority, "n": len(truth)}
 
 
 def fit_probe(

@@ -380,6 +380,12 @@ def reprkit_evaluators() -> Iterator[Spec]:
         "Logistic regression on frozen codes (Alain and Bengio 2016)",
         ("sklearn",),
     )
+    yield Spec(
+        "mlp-probe",
+        "reprkit.evaluation.mlp_probe:MLPProbe",
+        "A classifier of one hidden layer on frozen codes, for what is not linear (Pimentel et al. 2020)",
+        ("sklearn",),
+    )
     yield Spec("knn", "reprkit.evaluation.knn:KNN", "Nearest neighbors among frozen codes (Wu et al. 2018)")
     yield Spec(
         "rankme",
