@@ -27,7 +27,13 @@ def test_accuracy_is_that_of_scikit_learn(reader, table):
     (x, y), (test_x, test_y) = exclusive_or(100), exclusive_or(60, seed=1)
     x, test_x = x.astype(np.float32), test_x.astype(np.float32)
     network = MLPClassifier(
-        (3,), alpha=0.1, max_iter=1000, early_stopping=True, batch_size=50, n_iter_no_change=100, random_state=2
+        (3,),
+        alpha=0.1,
+        max_iter=1000,
+        early_stopping=True,
+        batch_size=50,
+        n_iter_no_change=100,
+        random_state=2,
     )
     expected = make_pipeline(StandardScaler(), network).fit(x, y).score(test_x, test_y)
     train = table(x, y)

@@ -69,6 +69,11 @@ def reprkit_encoders() -> Iterator[Spec]:
         "reprkit_text.encoders.words:WordsEncoder",
         "Word vectors, or the mean of the context's (arXiv 1301.3781)",
     )
+    yield Spec(
+        "hashed-ngrams",
+        "reprkit_text.encoders.hashed_ngrams:HashedNgrams",
+        "Vectors of n-grams of symbols, hashed (fastText, arXiv 1607.04606)",
+    )
     yield Spec("bert", "reprkit_text.encoders.bert:BertEncoder", "BERT (arXiv 1810.04805)", ("transformers",))
     yield Spec("bart", "reprkit_text.encoders.bart:BartEncoder", "BART (arXiv 1910.13461)", ("transformers",))
     yield Spec("t5", "reprkit_text.encoders.t5:T5Encoder", "T5 (arXiv 1910.10683)", ("transformers",))
