@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,12 +23,18 @@ from reprkit.utils.spawning import keep_safe_path_local, safe_path
 _pool: Pool | None = None
 
 
+class KilledError(RanksError):
+    """A signal ended a rank (SIGABRT, SIGSEGV), so that it raised no error; the message contains the stacks."""
+
+
 def together(n: int, function: Callable[..., Any], *args: Any, timeout: float = 120.0) -> list[Any]:
     """Run ``function(rank, *args)`` in ``n`` processes of one group; return the results in rank order.
 
     Like ``reprkit.testing.processes.ranks``, except that the processes are kept for the next call: starting
     them takes seconds, and a suite of checks makes dozens of calls.  After a failure new ones are started.
-    State that a function leaves in its process (imports, caches) is seen by the next function.
+    State that a function leaves in its process (imports, caches) is seen by the next function.  So where a signal such as
+    SIGABRT ends a process that has run earlier functions, the memory that they left may be the cause: the function is run once
+    more, in new processes, and the end of the first ones is reported as a warning with their stacks.
 
     Args:
         n: number of processes.
@@ -36,15 +43,23 @@ def together(n: int, function: Callable[..., Any], *args: Any, timeout: float = 
         timeout: time limit of ``function`` in seconds.
 
     Raises:
-        RanksError: a rank raised an error, died, or exceeded the time limit.
+        RanksError: a rank raised an error, died (in a process that no earlier function has used, if by a signal), or exceeded
+            the time limit.
     """
     global _pool
     environment = (n, tuple(sys.path), os.getcwd(), *(os.environ.get(name) for name in _VARIABLES))
     if _pool is None or _pool.environment != environment:
         close()
         _pool = Pool(n, environment)
+    used = not _pool.new
     try:
         return _pool.run(function, args, timeout)
+    except KilledError as error:
+        close()
+        if not used:
+            raise
+        warnings.warn(f"{error}\n{function.__qualname__} is run again in new processes", stacklevel=2)
+        return together(n, function, *args, timeout=timeout)
     except BaseException:
         close()
         raise
@@ -116,20 +131,25 @@ class Pool:
                     results[rank] = None
                     end = min(end, time.monotonic() + GRACE)
         if failed:
-            raise RanksError(
-                "\n".join([*self._describe_silent_exits(), describe_failure(self.folder, self.n, failed)])
-            )
+            reports = [*self._describe_silent_exits(), describe_failure(self.folder, self.n, failed)]
+            codes = [process.exitcode for process in self.processes]
+            killed = any(code is not None and code < 0 for code in codes)
+            raise (KilledError if killed else RanksError)("\n".join(reports))
         self.new = False
         return [results[rank] for rank in range(self.n)]
 
     def _describe_silent_exits(self) -> list[str]:
-        """Describe the ranks that died without a traceback: killed, or aborted by a library."""
-        reported = {path.name for path in self.folder.iterdir() if path.stat().st_size}
-        return [
-            f"rank {rank} of {self.n} ended with exit code {process.exitcode} and without a traceback\n"
-            for rank, process in enumerate(self.processes)
-            if process.exitcode and not {f"error-{rank}", f"hang-{rank}"} & reported
-        ]
+        """Describe the ranks that died without an error of Python: killed, or aborted by a library, with its last stack."""
+        reported = {path.name for path in self.folder.glob("error-*")}
+        silent = []
+        for rank, process in enumerate(self.processes):
+            stack = self.folder / f"hang-{rank}"
+            timed_out = stack.exists() and stack.stat().st_size and (process.exitcode or 0) > 0
+            if process.exitcode and f"error-{rank}" not in reported and not timed_out:
+                silent.append(
+                    f"rank {rank} of {self.n} ended with exit code {process.exitcode} and without a traceback\n"
+                )
+        return silent
 
     def close(self) -> None:
         """Stop the processes."""
@@ -160,10 +180,12 @@ def _serve(rank: int, n: int, folder: str, port: int, pipe: Connection) -> None:
                     return
                 function, args, timeout = pickle.loads(call)
                 with (root / f"hang-{rank}").open("w") as hang:
+                    faulthandler.enable(hang)  # a signal's stack goes to the same file
                     faulthandler.dump_traceback_later(timeout, exit=True, file=hang)
                     torch.manual_seed(0)
                     result = function(rank, *args)
                     faulthandler.cancel_dump_traceback_later()
+                    faulthandler.disable()
                 pipe.send_bytes(pickle.dumps(result))
         except Exception:
             (root / f"error-{rank}").write_text(traceback.format_exc())

@@ -138,7 +138,8 @@ def describe_failure(folder: Path, n: int, cause: str) -> str:
     errors = sorted(folder.glob("error-*"), key=lambda path: path.stat().st_mtime_ns)
     hangs = [path for path in sorted(folder.glob("hang-*")) if path.stat().st_size]
     parts = [f"rank {path.name.partition('-')[2]} of {n} raised:\n{path.read_text()}" for path in errors]
-    parts += [
-        f"rank {path.name.partition('-')[2]} of {n} was still running:\n{path.read_text()}" for path in hangs
-    ]
+    for path in hangs:
+        stack = path.read_text()
+        state = "received a signal" if stack.startswith("Fatal Python error") else "was still running"
+        parts.append(f"rank {path.name.partition('-')[2]} of {n} {state}:\n{stack}")
     return "\n".join(parts) or f"{n} ranks: {cause}"

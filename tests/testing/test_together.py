@@ -37,6 +37,14 @@ def one_dies(rank):
     return rank
 
 
+def one_is_aborted(rank, first=None):
+    if rank == 0 and (first is None or not first.exists()):
+        if first is not None:
+            first.touch()
+        os.abort()
+    return rank
+
+
 def test_processes_are_reused():
     one, two = together(2, sum_of_ranks, 1), together(2, sum_of_ranks, 5)
     assert [each["total"] for each in (*one, *two)] == [3, 3, 11, 11]
@@ -66,6 +74,25 @@ def test_a_failure_is_reported_and_the_next_call_works(function, timeout, messag
     after = together(2, sum_of_ranks, 1)
     assert {each["pid"] for each in before}.isdisjoint(each["pid"] for each in after)
     assert after[0]["total"] == 3
+
+
+@pytest.mark.slow
+def test_a_function_is_run_again_where_a_signal_ends_a_used_process(tmp_path):
+    together(2, sum_of_ranks, 1)
+    with pytest.warns(
+        UserWarning, match=r"(?s)rank 0 of 2 ended with exit code -6.*in one_is_aborted.*run again"
+    ):
+        assert together(2, one_is_aborted, tmp_path / "first") == [0, 1]
+
+
+@pytest.mark.slow
+def test_the_signal_that_ends_a_new_process_is_an_error():
+    pool.close()
+    with pytest.raises(
+        RanksError,
+        match=r"(?s)rank 0 of 2 ended with exit code -6.*rank 0 of 2 received a signal.*in one_is_aborted",
+    ):
+        together(2, one_is_aborted)
 
 
 @pytest.mark.slow
