@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from annotated_types import Ge, Le
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import Normal
 
 from reprkit.errors import BuildError, DataError
 from reprkit.interfaces import Objective, Term, require
+from reprkit.kernels.mixture_density import mixture_log_densities
 from reprkit.latents.functional import draw_noise
 from reprkit.layers.dense import hidden_layers
 from reprkit.models.factor import masked_mean, resolve_factor
@@ -160,23 +160,19 @@ def total_correlation(
     if joined < 2 or (examples is not None and joined > examples):
         least = f" and at most {examples}, the size of the data set" if examples is not None else ""
         raise DataError(f"total-correlation needs a batch of at least 2 examples{least}, not {joined}")
-    log_density = Normal(mean, deviation, validate_args=False).log_prob(z[:, None])
-    log_weight = _log_weights(len(z), joined, examples).to(log_density).roll(first, 1)
-    together = torch.logsumexp(log_density.sum(-1) + log_weight, 1)
-    apart = torch.logsumexp(log_density + log_weight.unsqueeze(-1), 1)
+    weight = None if examples is None else _log_weights(len(z), joined, examples).to(z.device).roll(first, 1)
+    together, apart = mixture_log_densities(z, mean, deviation, weight)
     return together - apart.sum(-1)
 
 
-def _log_weights(rows: int, joined: int, examples: int | None) -> Float[Tensor, "b w"]:
+def _log_weights(rows: int, joined: int, examples: int) -> Float[Tensor, "b w"]:
     """Return the log-weights of ``joined`` posteriors in the density of each of the first ``rows`` draws."""
-    weight = torch.full((rows, joined), 1 / joined)
-    if examples is not None:
-        # The draw's own posterior stands for one example; one other stands for what the rest does not.
-        rest = joined - 1
-        row = torch.arange(rows)
-        weight.fill_(1 / rest)
-        weight[row, row] = 1 / examples
-        weight[row, (row + 1) % joined] = (examples - rest) / (examples * rest)
+    # The draw's own posterior stands for one example; one other stands for what the rest does not.
+    rest = joined - 1
+    weight = torch.full((rows, joined), 1 / rest)
+    row = torch.arange(rows)
+    weight[row, row] = 1 / examples
+    weight[row, (row + 1) % joined] = (examples - rest) / (examples * rest)
     return weight.log()
 
 

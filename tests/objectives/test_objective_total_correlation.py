@@ -63,13 +63,17 @@ def test_minibatch_stratified_sampling():
 def test_stratified_weights_are_unbiased():
     """The mean over all batches with the draw's example is the density of the whole data set; equal weights are biased."""
     densities = torch.tensor([5.0, 0.3, 1.1, 0.7, 2.0], dtype=torch.float64)
-    estimates = {None: [], 5: []}
+    weights = {
+        "stratified": _log_weights(3, 3, 5)[0].double().exp(),
+        "equal": torch.full((3,), 1 / 3).double(),
+    }
+    estimates = {name: [] for name in weights}
     for others in itertools.permutations(range(1, 5), 2):
         batch = densities[[0, *others]]
-        for examples, found in estimates.items():
-            found.append(float(_log_weights(3, 3, examples)[0].double().exp() @ batch))
-    assert sum(estimates[5]) / 12 == pytest.approx(float(densities.mean()), rel=1e-6)
-    assert sum(estimates[None]) / 12 > 1.2 * float(densities.mean())
+        for name, found in estimates.items():
+            found.append(float(weights[name] @ batch))
+    assert sum(estimates["stratified"]) / 12 == pytest.approx(float(densities.mean()), rel=1e-6)
+    assert sum(estimates["equal"]) / 12 > 1.2 * float(densities.mean())
 
 
 def test_equal_posteriors_have_none():
