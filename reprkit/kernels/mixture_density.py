@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
+from torch.distributions import Normal
 
 from reprkit.utils.precision import at_least_float32, without_autocast
 
@@ -30,7 +30,8 @@ def mixture_log_densities(
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, "b d"]]:
     """Return log q(z) and log q(z_d), nats, where q is the mixture of Gaussians with diagonal covariance.
 
-    Computed in float32 (float64 for float64 input) also under autocast.  There is a first derivative only, and none of the weights.
+    Computed in float32 (float64 for float64 input) also under autocast.  The weights get no gradient.  A second derivative takes
+    O(b m d) memory.
 
     Args:
         z: draws.
@@ -67,9 +68,18 @@ class _MixtureLogDensities(Function):
         return together, apart
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, to_together: Tensor, to_apart: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         z, mean, deviation, log_weight, together, apart, *joints = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True: gradients that can be differentiated again
+            found = _plain(z, mean, deviation, log_weight)
+            gradients = torch.autograd.grad(
+                found,
+                (z, mean, deviation),
+                (to_together, to_apart),
+                create_graph=True,
+                materialize_grads=True,
+            )
+            return *gradients, None
         scale, constant = _constants(mean, deviation)
         to_z, to_mean, to_scale = torch.empty_like(z), torch.zeros_like(mean), torch.zeros_like(mean)
         total = torch.zeros_like(mean)
@@ -91,6 +101,13 @@ class _MixtureLogDensities(Function):
         # log N = -distance² - log(deviation) + ..., where distance = (z - mean) scale, scale = 1 / (√2 deviation).
         to_deviation = (2 * to_scale - total) / deviation
         return to_z.mul_(-2), to_mean.mul_(2 * scale), to_deviation, None
+
+
+def _plain(z: Tensor, mean: Tensor, deviation: Tensor, log_weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the same by autograd, with all draws x components x dimensions in memory."""
+    density = Normal(mean, deviation, validate_args=False).log_prob(z[:, None])
+    weight = _weights(log_weight, slice(None), mean)
+    return torch.logsumexp(density.sum(-1) + weight, 1), torch.logsumexp(density + weight.unsqueeze(-1), 1)
 
 
 def _constants(mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
