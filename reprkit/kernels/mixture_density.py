@@ -68,18 +68,24 @@ class _MixtureLogDensities(Function):
         return together, apart
 
     @staticmethod
-    def backward(ctx: Any, to_together: Tensor, to_apart: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, to_together: Tensor, to_apart: Tensor) -> tuple[Tensor | None, ...]:
         z, mean, deviation, log_weight, together, apart, *joints = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph=True: gradients that can be differentiated again
             found = _plain(z, mean, deviation, log_weight)
-            gradients = torch.autograd.grad(
-                found,
-                (z, mean, deviation),
-                (to_together, to_apart),
-                create_graph=True,
-                materialize_grads=True,
+            wanted = [
+                each
+                for each, needed in zip((z, mean, deviation), ctx.needs_input_grad, strict=False)
+                if needed
+            ]
+            gradients = iter(
+                torch.autograd.grad(
+                    found, wanted, (to_together, to_apart), create_graph=True, materialize_grads=True
+                )
             )
-            return *gradients, None
+            to_z, to_mean, to_deviation = (
+                next(gradients) if each else None for each in ctx.needs_input_grad[:3]
+            )
+            return to_z, to_mean, to_deviation, None
         scale, constant = _constants(mean, deviation)
         to_z, to_mean, to_scale = torch.empty_like(z), torch.zeros_like(mean), torch.zeros_like(mean)
         total = torch.zeros_like(mean)
