@@ -35,11 +35,13 @@ ADVERSARY = (
 MEASURES = (
     "retrieval(query='own', target='meaning')",
     "linear-probe(label='other_translation', factor='meaning')",
+    "mlp-probe(label='other_translation', factor='meaning')",
     "linear-probe(label='translation', factor='style')",
 )
 COLUMNS = {
     "retrieval.own_to_meaning.recall_at_1": "verse found (R@1)",
     "linear-probe.accuracy": "translation read from meaning",
+    "mlp-probe.accuracy": "by a network",
     "style-probe.accuracy": "translation read from style",
     "style-exchange.judged": "exchanged: judged as asked",
     "style-exchange.kept": "exchanged: words kept",
@@ -82,7 +84,7 @@ def main(
 
     def measure(model: rk.Model) -> dict[str, dict[str, float]]:
         found = dict(rk.evaluate(model, one_way, MEASURES[0], fit_on=train, examples=0))
-        return found | dict(rk.evaluate(model, test, MEASURES[1], fit_on=train, examples=0))
+        return found | dict(rk.evaluate(model, test, *MEASURES[1:3], fit_on=train, examples=0))
 
     def train_stage(model: rk.Model, stage: str, steps: int, batch: int) -> rk.Model:
         critics = {turn: f"adam(lr={lr})" for turn in model.objective.turns[1:]}
@@ -119,7 +121,7 @@ def main(
     )  # fmt: skip
     model = train_stage(model, "writing", writing, max(1, batch // 8))
     model.save(f"{out}/model")
-    judges = (MEASURES[2], f"style-exchange(limit={limit})")
+    judges = (MEASURES[3], f"style-exchange(limit={limit})")
     judged = dict(rk.evaluate(model, test, *judges, fit_on=train, examples=0))
     table["trained"] |= {"style-probe": judged.pop("linear-probe"), **judged}
     page = rk.report(out, table, title="Syntax and semantics of sentences", columns=COLUMNS)
