@@ -8,7 +8,7 @@ Shapes: ``b`` examples, ``n`` tokens an example, ``d`` channels, ``p`` data valu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -588,6 +588,10 @@ class Objective(Part):
         return " + ".join(
             ("" if weight == 1 else f"{weight:g} * ") + str(member.reference) for weight, member in terms
         )
+
+    def reads(self, factors: Collection[str]) -> Collection[str]:
+        """Return those of the model's factors whose codes the objective itself compares, so that no output has to read them."""
+        return ()
 
     def fields(self, signature: Signature) -> Mapping[str, Field]:
         """Return the fields that the objective itself computes, such as a diffusion's time: name -> field.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,6 +81,7 @@ def build(
         built = _build_factors(specs, signature)
         if several:
             decoder = _build_outputs(decoder, built, signature)
+            _check_all_are_read(built, [reads for _, _, reads in decoder.values()], objective)
         elif decoder is not None:
             decoder = _build_decoder(decoder, built, signature, output)
         _check_compatibility(objective, built, decoder)
@@ -230,14 +231,21 @@ def _build_outputs(
         outputs[name] = _build_decoder(spec.decoder, read_factors, signature, field), field, reads
     if not outputs:
         raise BuildError("decoder={} has no output: give rk.output(...) by name, or omit decoder=")
-    conditions = {factor.condition for factor in factors.values()}
-    used = conditions.union(*(reads for _, _, reads in outputs.values()))
+    return outputs
+
+
+def _check_all_are_read(
+    factors: Mapping[str, Factor], outputs: Iterable[Iterable[str]], objective: Objective
+) -> None:
+    """Refuse a factor whose code no output, no other factor and no objective reads."""
+    used = {factor.condition for factor in factors.values()}.union(
+        *outputs, *(member.reads(tuple(factors)) for member in objective.members)
+    )
     unread = [name for name in factors if name not in used]
     if unread:
         raise BuildError(
             f"no output reads the code of factor {', '.join(unread)}: name it in reads=, or omit it"
         )
-    return outputs
 
 
 def _check_compatibility(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -78,6 +78,10 @@ class Across(Objective):
                 "two": factor("mlp(widths=(16,))", "continuous(dim=3)", input="other"),
             },
         }
+
+    def reads(self, factors: Collection[str]) -> Collection[str]:
+        """Return the factors that are compared."""
+        return factors if self.factors is None else self.factors
 
     def bind(self, model: Model) -> None:
         """Create the linear map of each factor."""

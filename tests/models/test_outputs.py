@@ -184,6 +184,21 @@ def test_wrong_outputs_are_refused(options, message):
         built(**options)
 
 
+def test_a_factor_that_only_the_objective_compares_needs_no_output(batch):
+    outputs = {"color": rk.output("mlp", reads="a")}
+    model = built(
+        decoder=outputs, objective="reconstruction + 0.5 * across(factors=('a', 'b'), dim=4)"
+    ).train()
+    losses = model(batch)
+    assert set(losses.terms) >= {"reconstruction", "across"}
+    losses.total.backward()
+    assert all(weight.grad is not None for weight in model.factors["b"].encoder.parameters())
+    codes = model.eval().encode(batch, factors=["a"])
+    assert len(model.decode(codes).x) == len(batch["color"])
+    with pytest.raises(BuildError, match="no output reads the code of factor b"):
+        built(decoder=outputs, objective="reconstruction + 0.5 * contractive")
+
+
 def test_evaluators_and_galleries_name_the_output(tmp_path):
     model, data = built(), examples()
     results = rk.evaluate(model, data, "reconstruction")
