@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from reprkit.data.signature import Signature
 from reprkit.errors import BuildError
 from reprkit.interfaces import Encoder
+from reprkit.layers.dropout import Dropout
 from reprkit.layers.field_checks import flat_size
 from reprkit.layers.value_embedding import Rescale, count_symbols
+from reprkit.registry.constraints import BelowOne
 from reprkit.types import Batch, Features
 
 
@@ -24,6 +26,8 @@ class FlatEncoder(Encoder):
     Args:
         rescale: whether real values are rescaled; False reads them as they are.  Objective ``rbm`` learns images with a black (0)
             background faster so: a unit that is off has no share in the gradient of its weights.
+        dropout: probability in [0, 1) of setting an element to zero in training (Hinton et al. 2012, arXiv 1207.0580), against
+            overfitting where examples are few and elements many.
         data: the signature of the input, field ``x``.
 
     Raises:
@@ -32,13 +36,14 @@ class FlatEncoder(Encoder):
 
     provides = frozenset({"dense"})
 
-    def __init__(self, *, rescale: bool = True, data: Signature) -> None:
+    def __init__(self, *, rescale: bool = True, dropout: BelowOne = 0.0, data: Signature) -> None:
         super().__init__()
         self.field = data["x"]
         self.symbols = count_symbols(self.field) if self.field.discrete else 1
         self.out_dim = flat_size(self.field, "encoder flat") * self.symbols
         self.rescale = Rescale(self.field) if rescale and not self.field.discrete else nn.Identity()
         self.layers = nn.Sequential()
+        self.dropout = Dropout(dropout)
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
         """Return one token (b 1 p).
@@ -52,7 +57,7 @@ class FlatEncoder(Encoder):
             )
         x = batch["x"]
         x = F.one_hot(x, self.symbols).float() if self.field.discrete else self.rescale(x)
-        return Features(x=x.flatten(1).unsqueeze(1), grid=self.grid(batch))
+        return Features(x=self.dropout(x.flatten(1)).unsqueeze(1), grid=self.grid(batch))
 
     def count(self, batch: Batch) -> int:
         """Return 1."""

@@ -93,3 +93,13 @@ def test_flat_reads_values_rescaled_or_as_they_are():
     x = digits(3)
     assert torch.equal(FlatEncoder(data=DIGITS)({"x": x}).x, (2 * x - 1).flatten(1).unsqueeze(1))
     assert torch.equal(FlatEncoder(rescale=False, data=DIGITS)({"x": x}).x, x.flatten(1).unsqueeze(1))
+
+
+def test_flat_drops_elements_in_training_only():
+    x = torch.rand(64, 8, 8, 1)
+    encoder = FlatEncoder(rescale=False, dropout=0.25, data=DIGITS)
+    kept = encoder.train()({"x": x}).x.squeeze(1)
+    dropped = kept == 0
+    assert 0.2 < dropped.float().mean() < 0.3
+    torch.testing.assert_close(kept[~dropped], x.flatten(1)[~dropped] / 0.75)
+    assert torch.equal(encoder.eval()({"x": x}).x.squeeze(1), x.flatten(1))
