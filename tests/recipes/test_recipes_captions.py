@@ -103,7 +103,8 @@ def test_image_to_text_writes_sentences(tmp_path):
     again = tmp_path / "again"
     again.mkdir()
     start = ("--start", tmp_path / "run" / "contrastive" / "model", "--encoder", "conv(width=8, depth=2)")
-    run_recipe("image_to_text", again, "--data", "drawn-scenes(size=16)", *start, "--steps", 2, "--limit", 20)
+    few = ("--steps", 2, "--limit", 20, "--across", 0)
+    run_recipe("image_to_text", again, "--data", "drawn-scenes(size=16)", *start, *few)
 
 
 def test_image_to_text_with_another_latent_and_decoder(tmp_path):
