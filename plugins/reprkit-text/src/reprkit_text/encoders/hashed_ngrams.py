@@ -73,7 +73,7 @@ class HashedNgrams(Encoder):
             )
         x, mask = batch["x"], batch.get("x_mask")
         here = torch.ones_like(x, dtype=torch.bool) if mask is None else mask.bool()
-        total: Float[Tensor, "b n d"] | float = 0.0
+        total: Float[Tensor, "b n d"] = self.table.weight.new_zeros(*x.shape, self.out_dim)
         hashed, whole = x.new_zeros(x.shape), here
         for order in range(1, self.orders[-1] + 1):
             # The n-gram that starts at a symbol, longer by the symbol `order - 1` places after it.
