@@ -28,6 +28,7 @@ from reprkit.models.erase_label import erase_label
 from reprkit.reporting import compare
 from reprkit.utils.collectives import rank
 
+PAIRS = "hashed-ngrams(dim={width}, shortest=1, longest=2, buckets=65536)"  # symbols, and pairs of neighbors
 MEANING = "across(factors=('own', 'meaning'), dim={width})"
 ADVERSARY = (
     " + {adversary} * adversary(label='other_translation', factor='meaning', depth=0, standardize=True)"
@@ -51,18 +52,18 @@ COLUMNS = {
 
 def main(
     data: str = "verses",
-    width: int = 128,
-    encoder: Annotated[str, typer.Option(help="of the meaning")] = "words(dim={width})",
+    width: int = 512,
+    encoder: Annotated[str, typer.Option(help="of the meaning")] = PAIRS,
     latent: Annotated[str, typer.Option(help="of the meaning, any")] = "continuous(dim={width})",
     style: Annotated[
         str, typer.Option(help="encoder of the style, averaged over the text")
     ] = "words(dim=32)",
-    decoder: str = "pointer(width={width}, follow=True)",
+    decoder: str = "pointer(width=128, follow=True)",
     adversary: Annotated[float, typer.Option(help="weight of the adversary; 0 omits it")] = 0.0,
     erase: Annotated[bool, typer.Option(help="erase the translation from the trained meaning")] = True,
-    steps: Annotated[int, typer.Option(help="of the meaning")] = 1_500,
+    steps: Annotated[int, typer.Option(help="of the meaning")] = 200,
     writing: Annotated[int, typer.Option(help="steps of style and decoder")] = 500,
-    batch: int = 256,
+    batch: int = 512,
     lr: float = 3e-3,
     limit: Annotated[int, typer.Option(help="test verses that are written in the other style")] = 200,
     seed: int = 0,
@@ -119,7 +120,7 @@ def main(
         data=train, factors=factors, decoder=decoder.format(**sizes), objective="reconstruction", seed=seed,
         start=meaning, freeze=("meaning",),
     )  # fmt: skip
-    model = train_stage(model, "writing", writing, max(1, batch // 8))
+    model = train_stage(model, "writing", writing, max(1, batch // 16))
     model.save(f"{out}/model")
     judges = (MEASURES[3], f"style-exchange(limit={limit})")
     judged = dict(rk.evaluate(model, test, *judges, fit_on=train, examples=0))
