@@ -31,8 +31,8 @@ NETWORK = {
     "encoder": "mlp(widths=(256, 128))",
     "decoder": "mlp(widths=(128, 256), scale=0.2)",
 }
-# Weights of beta-VAE's KL, and of the total correlation in beta-TCVAE (its beta less 1) and FactorVAE: those that the papers use.
-BETA, PENALTY, GAMMA = 6.0, 5.0, 10.0
+# Weights of beta-VAE's KL, of the total correlation in beta-TCVAE (beta less 1, so that both have one beta), and in FactorVAE.
+BETA, PENALTY, GAMMA = 4.0, 3.0, 10.0
 SYSTEMS = ["PCA", "AE", "VAE", "beta-VAE", "beta-TCVAE", "FactorVAE"]
 COLUMNS = {
     "disentanglement.mig": "MIG",
@@ -77,8 +77,8 @@ def main(
     trees: Annotated[int, typer.Option(help="of DCI; 0 omits it")] = 10,
     limit: Annotated[int, typer.Option(help="examples that the measures are fitted and computed on")] = 3_000,
     steps: int = 2_000,
-    batch: int = 128,
-    lr: float = 2e-3,
+    batch: Annotated[int, typer.Option(help="beta-TCVAE estimates the total correlation from a batch")] = 1_024,
+    lr: float = 3e-3,
     seed: int = 0,
     out: str = "runs/disentangle",
     resume: bool = False,

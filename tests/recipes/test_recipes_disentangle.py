@@ -36,7 +36,7 @@ def test_every_system_is_measured_and_the_penalty_has_its_price(tmp_path):
     RECIPE["main"](
         systems=systems, data="shapes(size=16, scales=3, orientations=2, positions=12)", dim=6, trees=2, limit=400,
         encoder="mlp(widths=(128, 64))", decoder="mlp(widths=(64, 128), scale=0.2)",
-        steps=300, out=str(tmp_path / "run"), launch=rk.Launch(schedule="cosine", device="cpu"),
+        steps=300, batch=128, lr=2e-3, out=str(tmp_path / "run"), launch=rk.Launch(schedule="cosine", device="cpu"),
     )  # fmt: skip
     found = json.loads((tmp_path / "run" / "results.json").read_text())
     assert set(found) == set(systems)
