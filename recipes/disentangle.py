@@ -77,7 +77,9 @@ def main(
     trees: Annotated[int, typer.Option(help="of DCI; 0 omits it")] = 10,
     limit: Annotated[int, typer.Option(help="examples that the measures are fitted and computed on")] = 3_000,
     steps: int = 2_000,
-    batch: Annotated[int, typer.Option(help="beta-TCVAE estimates the total correlation from a batch")] = 1_024,
+    batch: Annotated[
+        int, typer.Option(help="beta-TCVAE estimates the total correlation from a batch")
+    ] = 1_024,
     lr: float = 3e-3,
     seed: int = 0,
     out: str = "runs/disentangle",
