@@ -54,7 +54,9 @@ def test_failed_late_and_impossible_entries_are_reported_and_the_others_run(
         "ENTRIES",
         (
             script.Entry("fails", "", ("-c", "raise SystemExit(3)"), 60),
-            script.Entry("late", "", ("-c", sleeps), 1),
+            script.Entry(
+                "late", "", ("-c", sleeps), 5
+            ),  # time enough to start and to print on a busy machine
             script.Entry("lacks", "", ("-c", ""), 60, ("no_such_package",)),
             script.Entry("two", "", ("-c", ""), 60, devices=2),
             script.Entry("text", "", ("-c", "", "{text}"), 60),
@@ -66,7 +68,7 @@ def test_failed_late_and_impossible_entries_are_reported_and_the_others_run(
     entries = json.loads((tmp_path / "out/figures.json").read_text())["entries"]
     states = {name: row["state"] for name, row in entries.items()}
     assert states["fails"] == "failed with code 3"
-    assert states["late"] == "stopped after 1 s"
+    assert states["late"] == "stopped after 5 s"
     assert states["lacks"] == "left out: it needs no_such_package"
     assert states["two"] == "left out: it needs 2 devices, and there are 1"
     assert states["text"].startswith("left out: it needs --text")
@@ -79,7 +81,7 @@ def test_failed_late_and_impossible_entries_are_reported_and_the_others_run(
     assert not is_running(started)
     printed = capsys.readouterr().out
     assert "a table" in printed
-    assert "stopped after 1 s" in printed
+    assert "stopped after 5 s" in printed
 
 
 def test_nothing_is_started_after_the_time_is_used_up(script, tmp_path, monkeypatch):
