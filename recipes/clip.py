@@ -9,7 +9,7 @@ the space.
 Paper: Radford et al. 2021, "Learning transferable visual models from natural language supervision", arXiv 2103.00020.
 Data: drawn scenes (reprkit-text), two shapes and a sentence; each shape has a color in which training never shows it, and every
 scene of the test part holds such a pair.  Your own: a folder of pictures with a text beside each, or a table of files and texts.
-Expected: R@1 .95 from pictures to sentences and .97 back, 2,980 of the test part, see docs/results/modalities.md.
+Expected: R@1 .87 to .95 from pictures to sentences and .86 to .97 back, 2,980 of the test part, see docs/results/modalities.md.
 
     python recipes/clip.py
     python recipes/clip.py --encoder "vit(patch=4, width=96, depth=3)" --latent "vq(codes=512, dim=64)"

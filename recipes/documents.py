@@ -8,7 +8,7 @@ Papers: Vincent et al. 2008 (denoising); Ronneberger et al. 2015, arXiv 1505.045
 Data: pages of Python's help texts in the fonts of matplotlib, or of a folder: apt-get install fonts-freefont-ttf fonts-lato.
 Words are read by tesseract: apt-get install tesseract-ocr; without it the table has PSNR alone.
 Needs scikit-image: pip install 'reprkit-vision[data]'.
-Expected (4,000 steps in bfloat16, five minutes): .350 of the words are wrong, .499 after non-local means, .541 of the damaged pages;
+Expected (4,000 steps in bfloat16): .350 of the words are wrong, .499 after non-local means, .541 of the damaged pages;
 the aim is half of the latter: docs/results/pictures.md.
 
     python recipes/documents.py
