@@ -39,7 +39,9 @@ def main(
         int, typer.Option(help="steps of the first stage; 0, or --start, for none")
     ] = 3_000,
     start: Annotated[str, typer.Option(help="folder of a model whose factors are the start")] = "",
-    across: Annotated[float, typer.Option(help="weight of the contrastive loss while writing")] = 3.0,
+    across: Annotated[
+        float, typer.Option(help="weight of the contrastive loss while writing; 0 for none")
+    ] = 3.0,
     limit: Annotated[int, typer.Option(help="number of test pictures to evaluate on")] = 1_000,
     steps: int = 2_000,
     batch: int = 64,

@@ -590,7 +590,7 @@ class Objective(Part):
         )
 
     def reads(self, factors: Collection[str]) -> Collection[str]:
-        """Return those of the model's factors whose codes the objective itself compares, so that no output has to read them."""
+        """Return those of the model's factors whose codes the objective itself reads, so that no output has to read them."""
         return ()
 
     def fields(self, signature: Signature) -> Mapping[str, Field]:

@@ -85,7 +85,7 @@ class Across(Objective):
 
     def bind(self, model: Model) -> None:
         """Create the linear map of each factor."""
-        names = tuple(model.factors) if self.factors is None else self.factors
+        names = self.reads(tuple(model.factors))
         for name in names:
             resolve_factor(model.factors, name, "objective across")
         if len(set(names)) < 2:

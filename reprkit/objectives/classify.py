@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
@@ -40,11 +41,15 @@ class Classify(Objective):
         self.labels = {label: "classes"}
         self.head: nn.Module = nn.Identity()
 
+    def reads(self, factors: Collection[str]) -> Collection[str]:
+        """Return the factors whose codes are classified."""
+        return factors if self.factor is None else (self.factor,)
+
     def bind(self, model: Model) -> None:
         """Create the linear layer, for the width of the codes and the number of classes."""
         if self.factor is not None:
             model.latent(self.factor)  # raises for an unknown factor
-        width = sum(model.latent(name).out_dim for name in self._factor_names(model))
+        width = sum(model.latent(name).out_dim for name in self.reads(tuple(model.factors)))
         self.head = nn.Linear(width, count_classes(model, self.label, "classify"))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -59,6 +64,3 @@ class Classify(Objective):
     def logits(self, model: Model, batch: Batch) -> Float[Tensor, "b c"]:
         """Return the score of each class, from the mean code over tokens (the posterior mean of a sampled code)."""
         return self.head(model.represent(batch, self.factor))
-
-    def _factor_names(self, model: Model) -> tuple[str, ...]:
-        return tuple(model.factors) if self.factor is None else (self.factor,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
 import torch
@@ -63,6 +64,10 @@ class Contrastive(Objective):
         self.temperature, self.dim, self.hidden = float(temperature), dim, hidden
         self.damage = CorruptionPipeline(default_views if views is None else as_corruptions(views))
         self.head: nn.Module = nn.Identity()
+
+    def reads(self, factors: Collection[str]) -> Collection[str]:
+        """Return all factors: a view's vector is made of all codes."""
+        return factors
 
     def bind(self, model: Model) -> None:
         """Create the head, for the width of all codes, and the corruptions of each input field."""

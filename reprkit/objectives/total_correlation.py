@@ -160,7 +160,7 @@ def total_correlation(
     if joined < 2 or (examples is not None and joined > examples):
         least = f" and at most {examples}, the size of the data set" if examples is not None else ""
         raise DataError(f"total-correlation needs a batch of at least 2 examples{least}, not {joined}")
-    weight = None if examples is None else _log_weights(len(z), joined, examples).to(z.device).roll(first, 1)
+    weight = None if examples is None else _log_weights(len(z), joined, examples).roll(first, 1)
     together, apart = mixture_log_densities(z, mean, deviation, weight)
     return together - apart.sum(-1)
 

@@ -133,7 +133,9 @@ class Pool:
         if failed:
             reports = [*self._describe_silent_exits(), describe_failure(self.folder, self.n, failed)]
             codes = [process.exitcode for process in self.processes]
-            killed = any(code is not None and code < 0 for code in codes)
+            # Where a rank raised an error, that is the failure: the others may abort because it left the group.
+            raised = any(self.folder.glob("error-*"))
+            killed = not raised and any(code is not None and code < 0 for code in codes)
             raise (KilledError if killed else RanksError)("\n".join(reports))
         self.new = False
         return [results[rank] for rank in range(self.n)]

@@ -41,7 +41,7 @@ def built(latent="gaussian(dim=3)", **options):
             "text": rk.output("gru(width=8, causal=False)", field="word"),
         },
     }
-    return rk.build(data=DATA, **{**parts, **options})
+    return rk.build(**{"data": DATA, **parts, **options})
 
 
 @pytest.fixture(scope="module")
@@ -184,19 +184,34 @@ def test_wrong_outputs_are_refused(options, message):
         built(**options)
 
 
-def test_a_factor_that_only_the_objective_compares_needs_no_output(batch):
+LABELED = Signature({**DATA, "label": Field(kind="label", shape=(), vocab=3)})
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        "across(factors=('a', 'b'), dim=4)",
+        "contrastive(dim=4, views='gaussian-noise')",
+        "classify(factor='b')",
+    ],
+)
+def test_a_factor_that_the_objective_reads_needs_no_output(objective, batch):
     outputs = {"color": rk.output("mlp", reads="a")}
-    model = built(
-        decoder=outputs, objective="reconstruction + 0.5 * across(factors=('a', 'b'), dim=4)"
-    ).train()
-    losses = model(batch)
-    assert set(losses.terms) >= {"reconstruction", "across"}
+    parts = {"decoder": outputs, "objective": f"reconstruction + 0.5 * {objective}"}
+    model = built("continuous(dim=3)", data=LABELED, **parts).train()
+    losses = model({**batch, "label": torch.arange(12) % 3})
     losses.total.backward()
+    assert set(losses.terms) == {"reconstruction", objective.partition("(")[0]}
     assert all(weight.grad is not None for weight in model.factors["b"].encoder.parameters())
     codes = model.eval().encode(batch, factors=["a"])
     assert len(model.decode(codes).x) == len(batch["color"])
+
+
+@pytest.mark.parametrize("objective", ["contractive", "across(factors=('a', 'c'))", "classify(factor='a')"])
+def test_a_factor_that_nothing_reads_is_refused(objective):
+    outputs = {"color": rk.output("mlp", reads="a")}
     with pytest.raises(BuildError, match="no output reads the code of factor b"):
-        built(decoder=outputs, objective="reconstruction + 0.5 * contractive")
+        built(data=LABELED, decoder=outputs, objective=f"reconstruction + 0.5 * {objective}")
 
 
 def test_evaluators_and_galleries_name_the_output(tmp_path):

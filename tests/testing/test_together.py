@@ -45,6 +45,14 @@ def one_is_aborted(rank, first=None):
     return rank
 
 
+def one_fails_and_one_is_aborted(rank, folder):
+    (folder / f"{rank}-{os.getpid()}").touch()
+    if rank == 1:
+        raise ValueError("the second one is odd")
+    time.sleep(0.5)
+    os.abort()
+
+
 def test_processes_are_reused():
     one, two = together(2, sum_of_ranks, 1), together(2, sum_of_ranks, 5)
     assert [each["total"] for each in (*one, *two)] == [3, 3, 11, 11]
@@ -83,6 +91,14 @@ def test_a_function_is_run_again_where_a_signal_ends_a_used_process(tmp_path):
         UserWarning, match=r"(?s)rank 0 of 2 ended with exit code -6.*in one_is_aborted.*run again"
     ):
         assert together(2, one_is_aborted, tmp_path / "first") == [0, 1]
+
+
+@pytest.mark.slow
+def test_an_error_is_not_run_again_where_another_rank_is_aborted_after_it(tmp_path):
+    together(2, sum_of_ranks, 1)
+    with pytest.raises(RanksError, match="the second one is odd"):
+        together(2, one_fails_and_one_is_aborted, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.slow

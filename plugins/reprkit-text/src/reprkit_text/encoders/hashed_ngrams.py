@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Le
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -25,10 +26,9 @@ class HashedNgrams(Encoder):
     """Vectors of n-grams (fastText; Bojanowski et al. 2017, arXiv 1607.04606, section 3.2): symbols (b n) to (b n dim).
 
     A token is the sum of the vectors of the n-grams of ``shortest`` to ``longest`` symbols that start at it, over the number of
-    these lengths.  The average over the tokens is so the vector of a text by its n-grams, as fastText's classifier reads it
-    (Joulin et al. 2017, arXiv 1607.01759).  An n-gram's row of the table is its hash, so that different n-grams may share one.
-    With data whose tokenizer is "characters", texts with unknown words are read by their letters; where texts are few this
-    generalizes better than a network that reads their order.
+    these lengths.  The average over the tokens is the vector of the text, as fastText's classifier reads it (Joulin et al. 2017,
+    arXiv 1607.01759).  An n-gram's row of the table is its hash, so that different n-grams may share one.  With data whose
+    tokenizer is "characters", unknown words are read by their letters.
 
     Args:
         dim: width of a vector.
@@ -96,4 +96,4 @@ class HashedNgrams(Encoder):
 
 def _shift(x: Int[Tensor, "b n"] | Bool[Tensor, "b n"], places: int) -> Tensor:
     """Return what is ``places`` after each position; 0 or False behind the end."""
-    return torch.cat([x[:, places:], x.new_zeros(len(x), min(places, x.shape[1]))], 1)
+    return F.pad(x[:, places:], (0, min(places, x.shape[1])))
