@@ -174,12 +174,21 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
                 "valid": shuffled[test : test + held_out],
                 "test": shuffled[:test],
             }
+        whole = self.fit_statistics(parts["train"])
         subsets = tuple(
-            Subset(self, index, part=name) for name, index in parts.items() if valid or name != "valid"
+            Subset(whole, index, part=name) for name, index in parts.items() if valid or name != "valid"
         )
         for subset in subsets:
             subset.origin.update(split_settings(seed, valid, test_share, valid_share))
         return subsets
+
+    def fit_statistics(self, rows: Int[Tensor, " m"]) -> Dataset:
+        """Return the data set with the statistics in its signature, such as a column's mean, learned from the examples at ``rows``.
+
+        ``split`` and ``rk.data.fold`` call it with the rows (m,) of the training part.  By default the data set itself: most have
+        no such statistics.
+        """
+        return self
 
     def identities(self) -> Sequence[str] | None:
         """Return what each example is (n,), such as its path or its patient, by which ``split`` divides; None: its position.

@@ -18,7 +18,7 @@ def fold(
     """Return train, valid and test of one of ``count`` folds; each example is in the test part of one of them.
 
     Identities are put in the order of a hash of each and ``seed``, and dealt to the folds in turn, so that these have equal numbers
-    of identities.  Valid is drawn from the other folds, by identity.
+    of identities.  Valid is drawn from the other folds, by identity.  The statistics of the signature are those of train.
 
     Args:
         data: the data set, whose ``identities()`` stay together; without any, examples are divided one by one.
@@ -45,7 +45,8 @@ def fold(
     pieces = split_by_identity([given[row] for row in rest.tolist()], seed, False, valid_share, 0.5, level=1)
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
     rows = {"train": rest[pieces["train"]], "valid": rest[pieces["test"]], "test": test[order]}
-    parts = [Subset(data, indices, part=part) for part, indices in rows.items()]
+    whole = data.fit_statistics(rows["train"])
+    parts = [Subset(whole, indices, part=part) for part, indices in rows.items()]
     for part in parts:
         part.origin.update({"fold": number, "folds": count, "seed": seed, "valid_share": valid_share})
     return parts[0], parts[1], parts[2]

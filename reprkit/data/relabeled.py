@@ -44,7 +44,7 @@ class Relabeled(Dataset):
     def __init__(
         self, data: Dataset, numbers: Mapping[str, list[int]], classes: Mapping[str, list[str]]
     ) -> None:
-        self._data = data
+        self._data, self._classes = data, classes
         self._numbers = {name: torch.tensor(values) for name, values in numbers.items()}
         self.signature = relabeled_signature(data.signature, classes)
         self.reference, self.facts = data.reference, {**data.facts, **class_facts(dict(classes))}
@@ -76,6 +76,11 @@ class Relabeled(Dataset):
     def split_level(self) -> int:
         """Return how many splits lie between the whole data set and this one."""
         return self._data.split_level()
+
+    def fit_statistics(self, rows: Int[Tensor, " m"]) -> Relabeled:
+        """Return the same with the other data set's statistics learned from these examples (m,)."""
+        numbers = {name: values.tolist() for name, values in self._numbers.items()}
+        return Relabeled(self._data.fit_statistics(rows), numbers, self._classes)
 
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]] | None:
         """Return the lengths of the examples."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from reprkit.data.base import Dataset, Subset
@@ -116,9 +117,8 @@ class CodesOf(Tensors):
         """Return the codes of the parts of ``data.split``; standardized ones by the mean and deviation of the train part."""
         parts = self.source.split(seed, valid=valid, **shares)
         whole, standardize = self, self._standardize
-        if standardize is True and isinstance(parts[0], Subset) and parts[0].data is self.source:
-            whole = copy.copy(self)
-            whole.signature = self._standardized(parts[0].indices)
+        if isinstance(parts[0], Subset) and parts[0].data is self.source:
+            whole = self.fit_statistics(parts[0].indices)
         encoded: list[Dataset] = []
         for part in parts:
             if isinstance(part, Subset) and part.data is self.source:
@@ -139,6 +139,14 @@ class CodesOf(Tensors):
                 standardize = codes if standardize is True else standardize  # the train part is the first
                 encoded.append(codes)
         return tuple(encoded)
+
+    def fit_statistics(self, rows: Int[Tensor, " m"]) -> CodesOf:
+        """Return the codes, with ``standardize=True`` standardized by mean and deviation of these examples (m,)."""
+        if self._standardize is not True:
+            return self
+        fitted = copy.copy(self)
+        fitted.signature = self._standardized(rows)
+        return fitted
 
     def _copied_fields(self) -> list[str]:
         """The fields of the data that are copied: its labels, and those of ``keep``."""

@@ -1,10 +1,11 @@
 """Folds: test parts that are disjoint and complete, with identities kept together."""
 
+import pandas as pd
 import pytest
 import torch
 
 import reprkit as rk
-from reprkit.data import Tensors, fold
+from reprkit.data import Table, Tensors, fold
 from reprkit.errors import DataError
 
 
@@ -50,6 +51,22 @@ def test_examples_without_identities_are_divided_one_by_one():
     )
     tested = [row for number in range(3) for row in rows(fold(data, number, count=3)[2])]
     assert sorted(tested) == list(range(9))
+
+
+def test_the_statistics_are_those_of_the_training_part():
+    """Of a table, and of one whose classes are renumbered."""
+    frame = pd.DataFrame({"age": torch.randn(60).tolist(), "label": ["a", "b", "c"] * 20})
+    table = Table(frame)
+    numbers = {"label": [2, 1, 0]}
+    for data in (table, table.renumber_classes(numbers, {"label": ["c", "b", "a"]})):
+        train, _, test = fold(data, 0)
+        ages = train.batch(range(len(train)))["x"].double()
+        (column,) = train.signature["x"].columns
+        assert column.mean == pytest.approx(ages.mean().item())
+        assert column.std == pytest.approx(ages.std(correction=0).item())
+        assert test.signature == train.signature
+        assert column != data.signature["x"].columns[0]
+        assert data.split(seed=0)[0].signature["x"].columns[0] != data.signature["x"].columns[0]
 
 
 def test_folds_that_cannot_be_are_refused(data):

@@ -65,6 +65,13 @@ def test_only_the_rows_of_the_text_s_ngrams_learn(sparse):
     assert sorted(sums[sums != 0].tolist()) == pytest.approx([2.0, 2.0, 2.0, 4.0])  # ba, aba, bab, twice ab
 
 
+def test_vectors_start_as_small_as_fasttext_s():
+    """Uniform from -1/dim to 1/dim, so that n-grams of a text that training never shows add little to its vector."""
+    weight = HashedNgrams(50, buckets=4096, data=TOKENS).table.weight
+    assert weight.abs().max().item() == pytest.approx(1 / 50, rel=1e-3)
+    assert weight.std().item() == pytest.approx(1 / 50 / 3**0.5, rel=0.02)
+
+
 def test_what_it_cannot_read_is_refused():
     with pytest.raises(BuildError, match="tokens"):
         HashedNgrams(data=IMAGES)

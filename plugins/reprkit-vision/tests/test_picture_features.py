@@ -50,6 +50,22 @@ def test_features_replace_the_pictures_and_nothing_else(network):
     torch.testing.assert_close(data.label_values("y"), whole.label_values("y"))
 
 
+def test_standardized_features_have_the_statistics_of_the_training_part(network):
+    data = PictureFeatures(pictures(), standardize=True)
+    for train, test in (data.split(seed=0), rk.data.fold(data, 0)[::2]):
+        features = train.batch(range(len(train)))["x"].double()
+        columns = train.signature["x"].columns
+        assert len(columns) == WIDTH
+        for number in (0, 2):
+            assert columns[number].mean == pytest.approx(features[:, number].mean().item(), rel=1e-5)
+            assert columns[number].std == pytest.approx(
+                features[:, number].std(correction=0).item(), rel=1e-5
+            )
+        assert columns[3].std == 1.0  # the feature is constant
+        assert test.signature == train.signature
+        assert columns != data.signature["x"].columns
+
+
 def test_gray_pictures_are_read_as_three_equal_channels(network):
     features = PictureFeatures(pictures(channels=1)).batch([0])["x"][0]
     assert features[0] == features[1] == features[2] > 0
@@ -81,9 +97,15 @@ def test_parts_that_are_data_sets_of_their_own(network):
         def split(self, seed=0, **options):
             return pictures(10, seed=7), pictures(5, seed=8)
 
-    train, test = PictureFeatures(Official({"x": torch.rand(15, 4, 4, 3)}, ranges={"x": (0, 1)})).split()
+    whole = Official({"x": torch.rand(15, 4, 4, 3)}, ranges={"x": (0, 1)})
+    train, test = PictureFeatures(whole).split()
     torch.testing.assert_close(test.batch([4])["x"][:, :3], pictures(5, seed=8).batch([4])["x"].mean((1, 2)))
     assert (len(train), len(test)) == (10, 5)
+
+    train, test = PictureFeatures(whole, standardize=True).split()
+    assert test.signature == train.signature
+    color = train.batch(range(10))["x"][:, 1].double()
+    assert train.signature["x"].columns[1].mean == pytest.approx(color.mean().item(), rel=1e-5)
 
 
 def test_what_is_no_picture_is_refused(network):

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
-from reprkit.data.base import Dataset, Subset, split_settings
+from reprkit.data.base import Dataset
 from reprkit.data.formats.frame_columns import (
     DAYS,
     LABELS,
@@ -52,8 +54,8 @@ class Table(Tensors):
     A gap is a missing value, False in ``x_mask`` (b d); a row without any value is left out (``facts["rows left out"]``).
 
     The signature holds the mean and standard deviation of each number and the classes of each category.  Encoders standardize by
-    them and outputs start there (``reprkit.data.Column``).  ``split`` fits them to its training part alone; a class that occurs
-    only in another part is a missing value there (``facts["classes not learned"]``).
+    them and outputs start there (``reprkit.data.Column``).  ``split`` and ``rk.data.fold`` fit them to the training part alone; a
+    class that occurs only in another part is a missing value there (``facts["classes not learned"]``).
 
     Args:
         path: a .csv, .tsv or .parquet file, a DataFrame of pandas or polars, or a scikit-learn Bunch.
@@ -113,24 +115,12 @@ class Table(Tensors):
         self.facts |= class_facts({"label": self._classes}) if self._classes else {}
         self._fill(learned or fit_columns(self._frame, self._kinds), name)
 
-    def split(
-        self, seed: int = 0, *, valid: bool = False, test_share: float = 0.2, valid_share: float = 0.1
-    ) -> tuple[Dataset, ...]:
-        """Split at random, or by ``group``; the columns' statistics and classes are those of the training part, or of ``like``.
-
-        Raises:
-            DataError: see ``Dataset.split``; too few groups, so that a part would be empty.
-        """
-        parts = super().split(seed, valid=valid, test_share=test_share, valid_share=valid_share)
-        rows = {part.part: part.indices for part in parts}  # type: ignore[attr-defined]
-        whole = self
-        if self._learned is None:
-            train = self._frame.iloc[rows["train"].numpy()]
-            whole = self._fitted(fit_columns(train, self._kinds, self.signature["x"].columns))
-        subsets = tuple(Subset(whole, index, part=part) for part, index in rows.items())
-        for subset in subsets:
-            subset.origin.update(split_settings(seed, valid, test_share, valid_share))
-        return subsets
+    def fit_statistics(self, rows: Int[Tensor, " m"]) -> Table:
+        """Return the table with the columns' statistics and classes of these rows (m,), or, with ``like``, as it is."""
+        if self._learned is not None:
+            return self
+        frame = self._frame.iloc[rows.numpy()]
+        return self._fitted(fit_columns(frame, self._kinds, self.signature["x"].columns))
 
     def identities(self) -> Sequence[str] | None:
         """Return the value of ``group`` in each row; None without it."""

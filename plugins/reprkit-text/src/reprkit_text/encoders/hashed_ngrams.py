@@ -28,7 +28,7 @@ class HashedNgrams(Encoder):
     A token is the sum of the vectors of the n-grams of ``shortest`` to ``longest`` symbols that start at it, over the number of
     these lengths.  The average over the tokens is the vector of the text, as fastText's classifier reads it (Joulin et al. 2017,
     arXiv 1607.01759).  An n-gram's row of the table is its hash, so that different n-grams may share one.  With data whose
-    tokenizer is "characters", unknown words are read by their letters.
+    tokenizer is "characters", unknown words are read by their letters.  Vectors start uniform in [-1/dim, 1/dim], as fastText's.
 
     Args:
         dim: width of a vector.
@@ -63,7 +63,8 @@ class HashedNgrams(Encoder):
         )
         self.orders, self.out_dim = range(shortest, longest + 1), dim
         self.table = nn.Embedding(buckets, dim, sparse=sparse)
-        nn.init.normal_(self.table.weight, std=dim**-0.5)
+        # Small, as fastText's: an n-gram that training never shows then adds little to a text's vector.
+        nn.init.uniform_(self.table.weight, -1 / dim, 1 / dim)
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
         """Return one token a symbol (b n dim)."""

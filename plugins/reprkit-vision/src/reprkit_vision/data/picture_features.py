@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature, dataset
-from reprkit.data import Subset
+from reprkit.data import Column, Subset
 from reprkit.data.collation import to_index
 from reprkit.errors import DataError
 from reprkit.utils.cache import cache_folder, write_cached
@@ -34,6 +36,8 @@ class PictureFeatures(Dataset):
     Args:
         pictures: the other data set, or a reference to one, such as "named-stamps".
         network: of the features.
+        standardize: put mean and standard deviation of every feature in the signature, as ``columns``, so that encoders standardize
+            them.  They are those of these pictures; after ``split`` or ``rk.data.fold`` those of the training part.
 
     Raises:
         DataError: field ``x`` is no picture of one or three channels in [0, 1].
@@ -41,18 +45,35 @@ class PictureFeatures(Dataset):
     """
 
     def __init__(
-        self, pictures: str | Dataset, network: Literal["efficientnet-lite0"] = "efficientnet-lite0"
+        self,
+        pictures: str | Dataset,
+        network: Literal["efficientnet-lite0"] = "efficientnet-lite0",
+        *,
+        standardize: bool = False,
     ) -> None:
         self._data = dataset(pictures)
-        self._network = network
+        self._network, self._standardize = network, standardize
         field = self._data.signature["x"]
         if field.kind != "image" or field.shape[-1] not in (1, 3) or field.range != (0.0, 1.0):
             raise DataError(
                 f"picture-features reads pictures of one or three channels in [0, 1]; field x of {self._data.name} is {field}"
             )
         self._features = self._stored()
-        self.signature = Signature({**self._data.signature, "x": Field(kind="vector", shape=(WIDTH,))})
+        self._set_signature(torch.arange(len(self)))
         self.facts = {**self._data.facts, "features": network}
+
+    def _set_signature(self, rows: Int[Tensor, " m"]) -> None:
+        """Set the signature; the statistics are those of the features at ``rows`` (m,)."""
+        field = Field(kind="vector", shape=(WIDTH,))
+        if self._standardize:
+            values = self._features[rows].double()
+            pairs = zip(values.mean(0).tolist(), values.std(0, correction=0).tolist(), strict=True)
+            # A feature that is constant in these pictures keeps its scale.
+            columns = (
+                Column(f"{number}", mean=mean, std=std or 1.0) for number, (mean, std) in enumerate(pairs)
+            )
+            field = replace(field, columns=tuple(columns))
+        self.signature = Signature({**self._data.signature, "x": field})
 
     def _stored(self) -> Float[Tensor, "n d"]:
         """Return the features from the cache; compute and store them, if it has none of these pictures."""
@@ -96,15 +117,22 @@ class PictureFeatures(Dataset):
     ) -> tuple[Dataset, ...]:
         """Split as the other data set splits itself."""
         parts = self._data.split(seed, valid=valid, test_share=test_share, valid_share=valid_share)
-        return tuple(self._of(part) for part in parts)
-
-    def _of(self, part: Dataset) -> Dataset:
-        """Return the features of a part of the other data set."""
-        if isinstance(part, Subset) and part.data is self._data:
-            found = Subset(self, part.indices, part=part.part)
-            found.origin.update(part.origin)
+        if all(isinstance(part, Subset) and part.data is self._data for part in parts):
+            whole = self.fit_statistics(parts[0].indices)
+            found = tuple(Subset(whole, part.indices, part=part.part) for part in parts)
+            for one, part in zip(found, parts, strict=True):
+                one.origin.update(part.origin)
             return found
-        return PictureFeatures(part, self._network)
+        made = [PictureFeatures(part, self._network, standardize=self._standardize) for part in parts]
+        for one in made[1:]:
+            one.signature = Signature({**one.signature, "x": made[0].signature["x"]})
+        return tuple(made)
+
+    def fit_statistics(self, rows: Int[Tensor, " m"]) -> PictureFeatures:
+        """Return the features, with ``standardize`` standardized by mean and deviation of these pictures (m,)."""
+        fitted = copy.copy(self)
+        fitted._set_signature(rows)
+        return fitted
 
     def identities(self) -> Sequence[str] | None:
         """Return what each picture is."""
