@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,15 +34,21 @@ class CorruptionPipeline(nn.Module):
         self.references = references
         self.fields = nn.ModuleDict()
 
-    def bind(self, model: Model) -> None:
+    def bind(self, model: Model, inputs: Collection[str] | None = None) -> None:
         """Create the corruptions of each input field, except labels; called once at build.
+
+        Args:
+            model: the model, whose factors read the fields.
+            inputs: names of the fields; None: those of all factors.
 
         Raises:
             BuildError: one of them is not a corruption, or does not fit the data.
             UnknownPartError, PartArgumentError, ReferenceSyntaxError: see ``rk.create``.
         """
         chains, signature = {}, model.signature
-        for name in dict.fromkeys(factor.input for factor in model.factors.values()):
+        if inputs is None:
+            inputs = [factor.input for factor in model.factors.values()]
+        for name in dict.fromkeys(inputs):
             if signature is None or signature[name].kind != "label":
                 chains[name] = self._create(None if signature is None else signature.reading(name))
         self.fields = nn.ModuleDict(chains)

@@ -14,7 +14,7 @@ from reprkit.corruptions.pipeline import CorruptionPipeline, as_corruptions
 from reprkit.data.signature import Field
 from reprkit.interfaces import Corruption, Objective, Term
 from reprkit.kernels.ntxent import LOWEST, ntxent_and_accuracy
-from reprkit.models.factor import masked_mean
+from reprkit.models.factor import masked_mean, resolve_factor
 from reprkit.registry.constraints import Width
 from reprkit.types import Batch
 from reprkit.utils import collectives
@@ -27,7 +27,7 @@ class Contrastive(Objective):
     """SimCLR (Chen et al. 2020, arXiv 2002.05709): NT-Xent between two views, through a projection head.
 
     Both views are the batch after the same corruptions with independent draws.  A view's vector is the masked
-    mean of the codes over tokens, concatenated over factors; the head (a hidden layer with ReLU, section 2.1)
+    mean of the codes over tokens, of all factors or of one; the head (a hidden layer with ReLU, section 2.1)
     is used in training only, ``model.represent`` gives its input.  Negatives are the other examples of all
     ranks.
 
@@ -43,10 +43,11 @@ class Contrastive(Objective):
             crops and color distortions.
         dim: width of the projection, from 1.
         hidden: width of the head's hidden layer; None means the width of the representation, at least ``dim``.
+        factor: make views of this factor's field and read its code alone; None concatenates the codes of all factors.
 
     Raises:
         PartArgumentError: an argument is out of range, or there is no corruption.
-        BuildError: a corruption does not fit the data.
+        BuildError: a corruption does not fit the data, or there is no such factor.
     """
 
     needs = frozenset({"encoder"})
@@ -59,20 +60,25 @@ class Contrastive(Objective):
         views: str | Corruption | Annotated[tuple[str | Corruption, ...], MinLen(1)] | None = None,
         dim: Width = 128,
         hidden: Width | None = None,
+        factor: str | None = None,
     ) -> None:
         super().__init__()
+        self.factor = factor
         self.temperature, self.dim, self.hidden = float(temperature), dim, hidden
         self.damage = CorruptionPipeline(default_views if views is None else as_corruptions(views))
         self.head: nn.Module = nn.Identity()
 
     def reads(self, factors: Collection[str]) -> Collection[str]:
-        """Return all factors: a view's vector is made of all codes."""
-        return factors
+        """Return the factors whose codes make a view's vector."""
+        return factors if self.factor is None else (self.factor,)
 
     def bind(self, model: Model) -> None:
-        """Create the head, for the width of all codes, and the corruptions of each input field."""
-        self.damage.bind(model)
-        width = sum(factor.latent.out_dim for factor in model.factors.values())
+        """Create the head, for the width of the codes, and the corruptions of the fields that they are read from."""
+        names = self.reads(tuple(model.factors))
+        for name in names:
+            resolve_factor(model.factors, name, "objective contrastive")
+        self.damage.bind(model, [model.factors[name].input for name in names])
+        width = sum(model.latent(name).out_dim for name in names)
         hidden = self.hidden or max(width, self.dim)
         self.head = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, self.dim))
 
@@ -89,7 +95,8 @@ class Contrastive(Objective):
 
     def project(self, model: Model, view: Batch) -> Float[Tensor, "b p"]:
         """Return a view's projection (b dim)."""
-        vectors = [masked_mean(code.z, code.mask) for code in model.encode(view, in_range=False).values()]
+        codes = model.encode(view, factors=None if self.factor is None else [self.factor], in_range=False)
+        vectors = [masked_mean(code.z, code.mask) for code in codes.values()]
         return self.head(torch.cat(vectors, -1))
 
 

@@ -57,6 +57,33 @@ def test_the_loss_is_nt_xent_of_the_projected_means():
     assert set(losses.metrics) >= {"accuracy", "patches.usage", "whole.usage"}
 
 
+def test_one_factor_s_field_alone_is_made_into_views():
+    """The other factor reads a sequence, which would be refused by a corruption of images, and has no part in the loss."""
+    field = Field(kind="tokens", shape=(6,), vocab=5)
+    data = rk.Signature({**digits()[0].signature, "text": field})
+    views = "gaussian-noise(std=0.3)"
+    model = rk.build(
+        data=data,
+        factors={
+            "image": rk.factor("mlp(width=16)", "continuous(dim=6)"),
+            "text": rk.factor("gru(width=16)", "continuous(dim=3)", input="text"),
+        },
+        objective=Contrastive(0.3, views=views, dim=5, hidden=7, factor="image"),
+    ).eval()
+    head, text = model.objective.head, torch.randint(5, (10, 6))
+    assert head[0].in_features == 6
+    batch = {**digits()[0].batch(range(10)), "text": text}
+    loss = model(batch).terms["contrastive"]
+    generator = torch.Generator().manual_seed(0)
+    corruption = rk.create("corruption", views, data=digits()[0].signature)
+    views = [corruption(batch, generator)[0] for _ in range(2)]
+    vectors = [head(model.encode(view, factors=["image"], in_range=False)["image"].z[:, 0]) for view in views]
+    torch.testing.assert_close(loss, equation(*vectors, 0.3))
+    torch.testing.assert_close(model({**batch, "text": text.flip(0)}).terms["contrastive"], loss)
+    with pytest.raises(BuildError, match="imge"):
+        rk.build(data=data, factors={"image": rk.factor("mlp")}, objective=Contrastive(factor="imge"))
+
+
 def test_latent_losses_count_both_views():
     model = rk.build(
         data=digits()[0], encoder="mlp(width=16)", latent="gaussian(dim=4)", objective="contrastive"

@@ -65,11 +65,16 @@ def test_only_the_rows_of_the_text_s_ngrams_learn(sparse):
     assert sorted(sums[sums != 0].tolist()) == pytest.approx([2.0, 2.0, 2.0, 4.0])  # ba, aba, bab, twice ab
 
 
-def test_vectors_start_as_small_as_fasttext_s():
-    """Uniform from -1/dim to 1/dim, so that n-grams of a text that training never shows add little to its vector."""
+def test_vectors_start_as_small_as_fasttext_s_or_as_asked():
     weight = HashedNgrams(50, buckets=4096, data=TOKENS).table.weight
     assert weight.abs().max().item() == pytest.approx(1 / 50, rel=1e-3)
     assert weight.std().item() == pytest.approx(1 / 50 / 3**0.5, rel=0.02)
+    assert HashedNgrams(50, buckets=4096, std=0.3, data=TOKENS).table.weight.std().item() == pytest.approx(
+        0.3, rel=0.02
+    )
+    for std in (0, 1.5):
+        with pytest.raises(PartArgumentError, match="std"):
+            HashedNgrams(std=std, data=TOKENS)
 
 
 def test_what_it_cannot_read_is_refused():

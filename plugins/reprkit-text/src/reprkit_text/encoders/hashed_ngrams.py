@@ -6,7 +6,7 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -28,13 +28,16 @@ class HashedNgrams(Encoder):
     A token is the sum of the vectors of the n-grams of ``shortest`` to ``longest`` symbols that start at it, over the number of
     these lengths.  The average over the tokens is the vector of the text, as fastText's classifier reads it (Joulin et al. 2017,
     arXiv 1607.01759).  An n-gram's row of the table is its hash, so that different n-grams may share one.  With data whose
-    tokenizer is "characters", unknown words are read by their letters.  Vectors start uniform in [-1/dim, 1/dim], as fastText's.
+    tokenizer is "characters", unknown words are read by their letters.
 
     Args:
         dim: width of a vector.
         shortest: smallest number of symbols of an n-gram.
         longest: largest number of symbols of an n-gram.
         buckets: rows of the table.
+        std: standard deviation of the vectors' elements at the start; None: uniform in [-1/dim, 1/dim], as fastText's, so that an
+            n-gram that training never shows adds little.  A large one (dim ** -0.5) tells texts apart by such n-grams, too, where
+            both texts of a pair are read with one table.
         sparse: sparse gradients, for large tables: with optimizers "row-adagrad", "adagrad", "sgd" and "sparse-adam".
         data: the signature of the data, field ``x``, tokens.
 
@@ -50,6 +53,7 @@ class HashedNgrams(Encoder):
         shortest: Order = 2,
         longest: Order = 4,
         buckets: Annotated[int, Ge(2), Le(2**26)] = 2**14,
+        std: Annotated[float, Gt(0), Le(1)] | None = None,
         sparse: bool = False,
         data: Signature,
     ) -> None:
@@ -63,8 +67,10 @@ class HashedNgrams(Encoder):
         )
         self.orders, self.out_dim = range(shortest, longest + 1), dim
         self.table = nn.Embedding(buckets, dim, sparse=sparse)
-        # Small, as fastText's: an n-gram that training never shows then adds little to a text's vector.
-        nn.init.uniform_(self.table.weight, -1 / dim, 1 / dim)
+        if std is None:
+            nn.init.uniform_(self.table.weight, -1 / dim, 1 / dim)
+        else:
+            nn.init.normal_(self.table.weight, std=std)
 
     def forward(self, batch: Batch, *, keep: Int[Tensor, "b k"] | None = None) -> Features:
         """Return one token a symbol (b n dim)."""
