@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import reprkit as rk
-from reprkit.data import Table, Tensors, fold
+from reprkit.data import Arrays, Table, Tensors, fold
 from reprkit.errors import DataError
 
 
@@ -67,6 +67,25 @@ def test_the_statistics_are_those_of_the_training_part():
         assert test.signature == train.signature
         assert column != data.signature["x"].columns[0]
         assert data.split(seed=0)[0].signature["x"].columns[0] != data.signature["x"].columns[0]
+
+
+def test_named_columns_of_arrays_have_the_statistics_of_the_training_part():
+    """A column that was described stays as it is, and a missing value has no part."""
+    values = torch.randn(40, 4)
+    values[::3, 0] = torch.nan
+    values[:, 1:3] = torch.nn.functional.one_hot(torch.arange(40) % 2, 2).float()
+    sex, size = rk.Column("sex", "category", classes=("f", "m")), rk.Column("size", mean=3.0, std=2.0)
+    data = Arrays({"x": values}, columns={"x": ["age", sex, size]})
+    for train, test in (fold(data, 0)[::2], data.split(seed=0)):
+        batch = train.batch(range(len(train)))
+        ages = batch["x"][:, 0][batch["x_mask"][:, 0]].double()
+        age, *others = train.signature["x"].columns
+        assert (age.mean, age.std) == pytest.approx((ages.mean().item(), ages.std(correction=0).item()))
+        assert others == [sex, size]
+        assert test.signature == train.signature
+        assert age != data.signature["x"].columns[0]
+    plain = Arrays({"x": values[:, 3:]})
+    assert fold(plain, 0)[0].data is plain
 
 
 def test_folds_that_cannot_be_are_refused(data):

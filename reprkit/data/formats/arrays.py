@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from reprkit.data.field_inference import UNSTATED, infer_field, to_tensor
 from reprkit.data.folders import find_others
 from reprkit.data.formats.positional_file import RowFile
 from reprkit.data.formats.table_arrays import read_table
+from reprkit.data.formats.table_columns import number_column
 from reprkit.data.formats.tensors import Tensors
 from reprkit.data.padding import broadcast_mask
 from reprkit.data.regular_files import check_regular
@@ -59,8 +62,8 @@ class Arrays(Tensors):
         ranges: field -> (lowest, highest), or None for no range.
         vocabs: field -> number of symbols; 2 declares that a real field holds only 0 and 1.
         columns: field -> the columns of a table (n d), in order: a name (a number, whose mean and standard deviation are
-            those of the array) or an ``rk.Column``.  A category is the number of its class, or one-hot.  NaN is a missing
-            value, as is False in ``NAME_mask`` (n d).
+            those of the array, after ``split`` and ``rk.data.fold`` of the training part) or an ``rk.Column``.  A category is the
+            number of its class, or one-hot.  NaN is a missing value, as is False in ``NAME_mask`` (n d).
         group: name of an array (n,) of numbers or texts, such as "patient": examples of equal value stay in one part of
             ``split``, which follows from a hash of the value and the seed.  It is no field.
         fields: field -> its name in the file, where that differs; only these are read then.
@@ -147,6 +150,10 @@ class Arrays(Tensors):
             raise DataError(
                 f"group={group!r} has {len(self._groups)} values, and there are {len(self)} examples"
             )
+        self._named = {
+            field: {column for column in each if isinstance(column, str)}
+            for field, each in (columns or {}).items()
+        }
         self._mapped = {field: str(raw[field].filename) for field in tensors} if mmap else {}
         self._rows = {
             field: rows
@@ -157,6 +164,25 @@ class Arrays(Tensors):
     def identities(self) -> Sequence[str] | None:
         """Return the value of ``group`` of each example; None without it."""
         return self._groups
+
+    def fit_statistics(self, rows: Int[Tensor, " m"]) -> Arrays:
+        """Return the arrays with the mean and standard deviation of these examples (m,), of the columns given by name."""
+        if not self._named:
+            return self
+        fields = dict(self.signature)
+        for name, learned in self._named.items():
+            mask, start, columns = self._values.get(f"{name}_mask"), 0, []
+            for column in fields[name].columns:
+                if column.name in learned:
+                    values = self._values[name][rows, start]
+                    known = values if mask is None else values[mask[rows, start]]
+                    column = number_column(column.name, known.cpu().numpy())
+                columns.append(column)
+                start += column.width
+            fields[name] = replace(fields[name], columns=tuple(columns))
+        fitted = copy.copy(self)
+        fitted.signature = Signature(fields)
+        return fitted
 
     def lengths(self) -> Mapping[str, Int[Tensor, " n"]]:
         """Return the lengths of the fields that vary, up to the last valid step of their masks."""
