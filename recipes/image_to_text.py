@@ -2,19 +2,15 @@
 
 First, a contrastive stage teaches an encoder to tell the sentence of a picture from others (recipe ``clip``).  Then any latent may
 stand between it and a causal decoder with attention to the code, which writes the symbols of the sentence one after another; half
-of the symbols before are hidden from it in training (word dropout).  Beside its loss stay the contrastive one, and one between two
-views of a picture in other colors, which makes the encoder see a shape in any color.  Without these, it names known pairs of
-attributes where a picture shows a new one.  With guidance, what is written departs from what sentences alone make probable.
-Measured by the share of held-out pictures whose sentence is written exactly, beside the most frequent sentence and the same network
-untrained.
+of the symbols before are hidden from it in training (word dropout), and the contrastive loss is kept beside its own.  Without
+these, it names known pairs of attributes where a picture shows a new one.  Measured by the share of held-out pictures whose
+sentence is written exactly, beside the most frequent sentence and the same network untrained.
 
 Papers: Vinyals et al. 2015, "Show and tell: a neural image caption generator", arXiv 1411.4555; Xu et al. 2015, arXiv 1502.03044
-(attention to the picture's cells); Yu et al. 2022, "CoCa: contrastive captioners", arXiv 2205.01917 (both losses at once); Mu et
-al. 2022, "SLIP", arXiv 2112.12750 (views of pictures beside captions); Kornblith et al. 2023, arXiv 2307.16686 (guidance).
+(attention to the picture's cells); Yu et al. 2022, "CoCa: contrastive captioners", arXiv 2205.01917 (both losses at once).
 Data: drawn scenes (reprkit-text), two shapes and a sentence; each shape has a color in which training never shows it, and every
 scene of the test part holds such a pair.  Your own: a folder of pictures with a text beside each, or a table of files and texts.
-Needs reprkit-vision, whose colour-jitter makes the views.
-Expected: docs/results/modalities.md; 25 minutes of one core.
+Expected: .68 to .98 of the sentences of held-out pairs are exact, by the run (docs/results/modalities.md); 20 minutes of one core.
 
     python recipes/image_to_text.py
     python recipes/image_to_text.py --start runs/clip/model     # instead of the contrastive stage: a model of recipe clip
@@ -32,24 +28,20 @@ from reprkit.reporting import Section, Table, compare
 from reprkit.utils.collectives import rank
 
 SHOWN = 12
-VIEWS = "colour-jitter(brightness=0.2, contrast=0.2, saturation=0.5, hue=0.5, p=1.0)"
 
 
 def main(
     data: str = "drawn-scenes",
     encoder: str = "conv(width=32, depth=3)",
     latent: Annotated[str, typer.Option(help="between encoder and decoder, any")] = "continuous(dim=128)",
-    decoder: str = "pointer(width=128, reader=0, copy=False, forget=0.5, drop=0.1, guidance=2.0)",
+    decoder: str = "pointer(width=128, reader=0, copy=False, forget=0.5)",
     contrastive: Annotated[
         int, typer.Option(help="steps of the first stage; 0, or --start, for none")
     ] = 3_000,
     start: Annotated[str, typer.Option(help="folder of a model whose factors are the start")] = "",
     across: Annotated[
         float, typer.Option(help="weight of the contrastive loss while writing; 0 for none")
-    ] = 10.0,
-    views: Annotated[
-        str, typer.Option(help="corruption that makes views of a picture; empty for none")
-    ] = VIEWS,
+    ] = 3.0,
     limit: Annotated[int, typer.Option(help="number of test pictures to evaluate on")] = 1_000,
     steps: int = 2_000,
     batch: int = 64,
@@ -63,15 +55,10 @@ def main(
     train, valid, test = rk.dataset(data).split(seed=seed, valid=True)
     image = {"image": rk.factor(encoder, latent)}
     text = {"text": rk.factor("transformer(width=64, depth=2, heads=4)", "continuous(dim=128)", input="text")}
-    objective = "autoregressive"
-    if across:
-        objective += f" + {across} * across(dim=64)"
-    if views:
-        objective += f" + 3 * contrastive(temperature=0.1, dim=64, factor='image', views={views!r})"
     parts = {
         "factors": image | text if across else image,
         "decoder": {"sentence": rk.output(decoder, reads="image", field="text")},
-        "objective": objective,
+        "objective": f"autoregressive + {across} * across(dim=64)" if across else "autoregressive",
     }
     measures = (f"exact-text(limit={limit})", "reconstruction", "codebook")
 
