@@ -60,11 +60,11 @@ def main(
     style: Annotated[
         str, typer.Option(help="encoder of the style, averaged over the text")
     ] = "words(dim=32)",
-    decoder: str = "pointer(width=128, follow=True)",
+    decoder: str = "transformer(width=128, depth=2, causal=True)",
     adversary: Annotated[float, typer.Option(help="weight of the adversary; 0 omits it")] = 0.0,
     erase: Annotated[bool, typer.Option(help="erase the translation from the trained meaning")] = True,
     steps: Annotated[int, typer.Option(help="of the meaning")] = 200,
-    writing: Annotated[int, typer.Option(help="steps of style and decoder")] = 600,
+    writing: Annotated[int, typer.Option(help="steps of style and decoder")] = 1_500,
     batch: int = 512,
     lr: float = 3e-3,
     limit: Annotated[int, typer.Option(help="test verses that are written in the other style")] = 200,
