@@ -117,15 +117,16 @@ class PictureFeatures(Dataset):
     ) -> tuple[Dataset, ...]:
         """Split as the other data set splits itself."""
         parts = self._data.split(seed, valid=valid, test_share=test_share, valid_share=valid_share)
-        if all(isinstance(part, Subset) and part.data is self._data for part in parts):
-            whole = self.fit_statistics(parts[0].indices)
-            found = tuple(Subset(whole, part.indices, part=part.part) for part in parts)
-            for one, part in zip(found, parts, strict=True):
-                one.origin.update(part.origin)
+        own = [part for part in parts if isinstance(part, Subset) and part.data is self._data]
+        if len(own) == len(parts):
+            whole = self.fit_statistics(own[0].indices)
+            found = tuple(Subset(whole, part.indices, part=part.part) for part in own)
+            for subset, part in zip(found, own, strict=True):
+                subset.origin.update(part.origin)
             return found
         made = [PictureFeatures(part, self._network, standardize=self._standardize) for part in parts]
-        for one in made[1:]:
-            one.signature = Signature({**one.signature, "x": made[0].signature["x"]})
+        for other in made[1:]:
+            other.signature = Signature({**other.signature, "x": made[0].signature["x"]})
         return tuple(made)
 
     def fit_statistics(self, rows: Int[Tensor, " m"]) -> PictureFeatures:
