@@ -9,7 +9,7 @@ Papers: Higgins et al. 2017, "beta-VAE", ICLR; Burgess et al. 2018, "Understandi
 Chen et al. 2018, "Isolating sources of disentanglement in VAEs", arXiv 1802.04942; Kim & Mnih 2018, "Disentangling by factorising",
 arXiv 1802.05983; Locatello et al. 2019, "Challenging common assumptions", arXiv 1811.12359 (the measures, and that seeds matter).
 Data: 36,864 drawn images of 32 x 32, split 70/10/20 by combination of the factors; labels for evaluation only.
-Expected: MIG .086, .044 and .032 of beta-TCVAE, beta-VAE and VAE, mean of three seeds; these three take eight minutes of one core
+Expected: MIG .065, .039 and .027 of beta-TCVAE, beta-VAE and VAE, mean of five seeds; these three take eight minutes of one core
 (docs/results/disentanglement.md).
 
     python recipes/disentangle.py
