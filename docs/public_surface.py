@@ -90,6 +90,7 @@ SURFACE: dict[str, dict[str, tuple[str, ...]]] = {
         "reprkit.data.identity": ("content_hash", "hash_names", "split_by_identity"),
         "reprkit.data.formats.image_files": ("Depths", "Fit", "read_image", "suffixes", "undecoded"),
         "reprkit.data.formats.images": ("Images",),
+        "reprkit.data.formats.table_columns": ("number_column",),
         "reprkit.data.formats.text_encoding": (
             "codec_name", "decode_text", "detect_encoding", "read_text", "wrong_encoding",
         ),

@@ -2,9 +2,9 @@
 
 A verse is given in two translations.  The encoder of the meaning reads it in one, and must find it among other verses by the code
 of the other (InfoNCE).  What a linear classifier tells of the translation from the trained code is erased in closed form; an
-adversary may be trained against it, too.  The encoder of the style reads the other translation, whose name must be told from its
-code, and a decoder writes it from the first one's meaning and its own style.  A decoder that gets the meaning of one verse and the
-style of another then writes the first verse in the second one's style.
+adversary may be trained against it, too.  The encoder of the style reads the verse in the other translation.  A linear layer on its
+code classifies the translation, and a decoder writes the verse in this translation, from the meaning and the style.  With the
+meaning of one verse and the style of another, it writes the first verse in the second one's style.
 
 Papers: Chen et al. 2019, "A multi-task approach for disentangling syntax and semantics in sentence representations", arXiv
 1904.01173; Radford et al. 2021, arXiv 2103.00020 (InfoNCE of two encoders); Belrose et al. 2023, arXiv 2306.03819 (the erasure);
@@ -28,7 +28,7 @@ from reprkit.models.erase_label import erase_label
 from reprkit.reporting import compare
 from reprkit.utils.collectives import rank
 
-# Symbols, and pairs of neighbors; a large std also tells verses apart by pairs that training never shows.
+# Symbols, and pairs of neighbors; the large std makes verses match by pairs that do not occur in training, too.
 PAIRS = "hashed-ngrams(dim={width}, shortest=1, longest=2, buckets=65536, std=0.044)"
 MEANING = "across(factors=('own', 'meaning'), dim={width})"
 ADVERSARY = (

@@ -186,7 +186,7 @@ class Dataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         """Return the data set with the statistics in its signature, such as a column's mean, learned from the examples at ``rows``.
 
         ``split`` and ``rk.data.fold`` call it with the rows (m,) of the training part.  By default the data set itself: most have
-        no such statistics.
+        no such statistics, and a subset keeps those of the whole, so that all parts of a split have equal ones.
         """
         return self
 

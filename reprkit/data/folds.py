@@ -18,7 +18,8 @@ def fold(
     """Return train, valid and test of one of ``count`` folds; each example is in the test part of one of them.
 
     Identities are put in the order of a hash of each and ``seed``, and dealt to the folds in turn, so that these have equal numbers
-    of identities.  Valid is drawn from the other folds, by identity.  The statistics of the signature are those of train.
+    of identities.  Valid is drawn from the other folds, by identity.  The statistics of the signature are those of
+    train; those of a subset stay as they are.
 
     Args:
         data: the data set, whose ``identities()`` stay together; without any, examples are divided one by one.

@@ -95,7 +95,7 @@ class Contrastive(Objective):
 
     def project(self, model: Model, view: Batch) -> Float[Tensor, "b p"]:
         """Return a view's projection (b dim)."""
-        codes = model.encode(view, factors=None if self.factor is None else [self.factor], in_range=False)
+        codes = model.encode(view, factors=list(self.reads(tuple(model.factors))), in_range=False)
         vectors = [masked_mean(code.z, code.mask) for code in codes.values()]
         return self.head(torch.cat(vectors, -1))
 

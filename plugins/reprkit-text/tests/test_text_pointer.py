@@ -31,10 +31,6 @@ class TestPointerWithoutCopying(DecoderConformance):
     part, data = "reprkit-text/pointer(width=8, copy=False, reader=0)", TOKENS
 
 
-class TestPointerGuided(DecoderConformance):
-    part, data = "reprkit-text/pointer(width=8, drop=0.3, guidance=2.5)", TOKENS
-
-
 def code(size=3, tokens=4, width=8):
     mask = torch.arange(tokens) < torch.tensor([[tokens], [1], [0]])[:size]
     return Features(x=torch.randn(size, tokens, width), mask=mask, grid=())
@@ -107,44 +103,6 @@ def test_step_by_step_equals_teacher_forcing(kind, coded):
         decoder.step(teacher[:, -1:], state)
 
 
-@pytest.mark.parametrize("coded", [True, False])
-@torch.no_grad()
-def test_guidance_departs_from_the_language_model(coded):
-    """p ~ p(symbol | code) ** 2.5 / p(symbol) ** 1.5, in one pass and step by step; without a code it is p(symbol)."""
-    torch.manual_seed(0)
-    plain = PointerDecoder(8, drop=0.1, data=FIELDS).eval()
-    guided = PointerDecoder(8, drop=0.1, guidance=2.5, data=FIELDS).eval()
-    guided.load_state_dict(plain.state_dict())
-    features, teacher = code() if coded else None, torch.randint(VOCAB, (3, 6, 1))
-    under, free = (plain(read, teacher=teacher).params["logits"].log_softmax(-1) for read in (features, None))
-    expected = (2.5 * under - 1.5 * free if coded else free).softmax(-1)
-    torch.testing.assert_close(guided(features, teacher=teacher).params["logits"].softmax(-1), expected)
-    state = guided.start(features, size=3, length=6)
-    for place in range(6):
-        made, state = guided.step(teacher[:, place - 1 : place] if place else None, state)
-        torch.testing.assert_close(
-            made.params["logits"].softmax(-1), expected[:, place : place + 1], atol=1e-5, rtol=1e-5
-        )
-    likelihood = guided.train()(features, teacher=teacher).params["logits"]  # dropped or not, unguided
-    assert any(torch.allclose(likelihood[0].log_softmax(-1), each[0], atol=1e-5) for each in (under, free))
-
-
-def test_a_dropped_code_is_as_none_while_training_only():
-    torch.manual_seed(0)
-    decoder = PointerDecoder(8, drop=0.5, data=FIELDS)
-    features = Features(
-        x=torch.randn(200, 3, 8), mask=torch.arange(3) < torch.randint(1, 4, (200, 1)), grid=()
-    )
-    teacher = torch.randint(VOCAB, (1, 4, 1)).expand(200, -1, -1)
-    free = decoder(None, teacher=teacher).params["logits"]
-    found = decoder(features, teacher=teacher).params["logits"]
-    dropped = (found - free).abs().flatten(1).amax(1) < 1e-5
-    assert 0.4 < dropped.float().mean() < 0.6
-    whole = decoder.eval()(features, teacher=teacher).params["logits"]
-    torch.testing.assert_close(found[~dropped], whole[~dropped])
-    assert ((whole - free).abs().flatten(1).amax(1) > 1e-5).all()
-
-
 @pytest.mark.slow
 def test_it_learns_to_copy_a_code_in_its_order():
     # The code's tokens are embeddings of the symbols: the successor of a symbol must be found, then copied.
@@ -175,9 +133,6 @@ def test_it_learns_to_copy_a_code_in_its_order():
         ({"kind": "transformer", "width": 9}, "heads"),
         ({"copy": 1}, "copy"),
         ({"dropout": 1.0}, "dropout"),
-        ({"drop": 1.0}, "drop"),
-        ({"drop": 0.1, "guidance": 21.0}, "guidance"),
-        ({"guidance": 2.0}, r"guidance=2.0 needs a decoder trained with drop="),
     ],
 )
 def test_arguments_out_of_range_are_rejected(options, word):

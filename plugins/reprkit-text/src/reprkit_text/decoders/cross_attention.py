@@ -21,15 +21,12 @@ class CrossAttentionDecoder(Decoder):
     """A causal decoder of symbols with cross-attention to the code; subclasses have ``write``, ``begin`` and ``advance``.
 
     The code's tokens need not align with the symbols: any number of them works, also a single one for the whole text.
-    Without a code it attends to one learned token, and is a language model.
+    Without a code it attends to one learned token.
 
     Attributes:
         blank: the input symbol where the previous one is unknown.
         most: largest number of symbols of a text; None: no limit.
         forget: probability that an earlier symbol is unknown while training.
-        drop: probability that an example's code is unknown while training: the learned token is read instead.
-        guidance: g of the distribution in evaluation, proportional to p(symbol | code) ** g * p(symbol) ** (1 - g), where
-            p(symbol) is that without a code (classifier-free guidance; Kornblith et al. 2023, arXiv 2307.16686, eq. 2).
     """
 
     title: ClassVar[str]
@@ -37,8 +34,6 @@ class CrossAttentionDecoder(Decoder):
     blank: int
     most: int | None = None
     forget: float = 0.0
-    drop: float = 0.0
-    guidance: float = 1.0
 
     def _set_up(self, width: int, field: Field) -> None:
         """Create what all subclasses have."""
@@ -87,10 +82,7 @@ class CrossAttentionDecoder(Decoder):
                 draw = partial(torch.rand, device=previous.device)
                 known = global_draw(draw, tuple(previous.shape)) >= self.forget
                 previous = previous.where(known, self.blank)
-        logits = self.write(previous, *self._memory(features, size))
-        if self._guides(features):
-            logits = self._guide(logits, self.write(previous, *self._memory(None, size)))
-        return self._decoded(logits)
+        return self._decoded(self.write(previous, *self._memory(features, size)))
 
     @torch.no_grad()
     def start(self, features: Features | None, *, size: int, length: int) -> dict[str, Any]:
@@ -100,10 +92,7 @@ class CrossAttentionDecoder(Decoder):
             DataError: ``length`` exceeds ``most``.
         """
         check_length(length, self.most, self.title)
-        state = {**self.begin(*self._memory(features, size), length), "position": 0, "length": length}
-        if self._guides(features):
-            state["free"] = self.begin(*self._memory(None, size), length)
-        return state
+        return {**self.begin(*self._memory(features, size), length), "position": 0, "length": length}
 
     @torch.no_grad()
     def step(self, previous: Tensor | None, state: dict[str, Any]) -> tuple[Decoded, dict[str, Any]]:
@@ -114,20 +103,8 @@ class CrossAttentionDecoder(Decoder):
         """
         if state["position"] >= state["length"]:
             raise BuildError(f"all {state['length']} steps have been made: start(length=) sets their number")
-        symbols = None if previous is None else previous[:, 0, 0].long()
-        logits, after = self.advance(symbols, state)
-        if "free" in state:  # the state of the same network without a code
-            free, changed = self.advance(symbols, {**state["free"], "position": state["position"]})
-            logits, after = self._guide(logits, free), {**after, "free": {**state["free"], **changed}}
+        logits, after = self.advance(None if previous is None else previous[:, 0, 0].long(), state)
         return self._decoded(logits), {**state, **after, "position": state["position"] + 1}
-
-    def _guides(self, features: Features | None) -> bool:
-        """Whether the distribution is a guided one."""
-        return self.guidance != 1 and not self.training and features is not None
-
-    def _guide(self, logits: Float[Tensor, "b n v"], free: Float[Tensor, "b n v"]) -> Float[Tensor, "b n v"]:
-        """Return the logits of the guided distribution."""
-        return free + self.guidance * (logits - free)
 
     def _memory(
         self, features: Features | None, size: int
@@ -141,15 +118,7 @@ class CrossAttentionDecoder(Decoder):
         # Zero times the learned token gives it a gradient (0): DDP raises on weights without one.
         x = zero_invalid_tokens(features).x + 0 * self.nothing
         mask = features.mask
-        mask = None if mask is None else mask | ~mask.any(1, keepdim=True)
-        if self.training and self.drop > 0:
-            # Drawn for the global batch, as above.  The learned token takes the place of the first one, alone.
-            unknown = global_draw(partial(torch.rand, device=x.device), (size, 1)) < self.drop
-            first = torch.arange(x.shape[1], device=x.device) == 0
-            x = x.where(~unknown.unsqueeze(-1), self.nothing * first[:, None])
-            known = torch.ones_like(first).expand(size, -1) if mask is None else mask
-            mask = known.where(~unknown, first)
-        return x, mask
+        return x, None if mask is None else mask | ~mask.any(1, keepdim=True)
 
     def _length(self, features: Features | None) -> int:
         known = None if features is None else (features.length or features.x.shape[1])

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
-from annotated_types import Ge, Le
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -39,14 +38,10 @@ class PointerDecoder(CrossAttentionDecoder):
         dropout: dropout rate of the transformer's blocks and of the attended state, in [0, 1).
         forget: probability that an earlier symbol is replaced by the unknown one while training, in [0, 1): word dropout (Bowman
             et al. 2016, arXiv 1511.06349, section 3.1), so that symbols are read from the code and not guessed from those before.
-        drop: probability that an example's code is replaced by a learned token while training, in [0, 1), so that the network is a
-            language model, too, as ``guidance`` needs it.
-        guidance: from 0 to 20; 1 writes from p(symbol | code), above 1 from a distribution that departs from the language model's:
-            see ``CrossAttentionDecoder``.  Above 1 it writes what training rarely shows, if the code says so.
         data: signature of the data to decode, field ``x``, tokens.
 
     Raises:
-        PartArgumentError: an argument out of its range, or ``guidance`` without ``drop``.
+        PartArgumentError: an argument out of its range.
         BuildError: the data is not tokens.
     """
 
@@ -64,23 +59,18 @@ class PointerDecoder(CrossAttentionDecoder):
         follow: bool = False,
         dropout: BelowOne = 0.0,
         forget: BelowOne = 0.0,
-        drop: BelowOne = 0.0,
-        guidance: Annotated[float, Ge(0), Le(20)] = 1.0,
         data: Signature,
     ) -> None:
         super().__init__()
         if kind == "transformer":
             check_heads(heads, width)
         require(copy or not follow, "follow=True is about copied symbols: it needs copy=True")
-        require(
-            guidance == 1 or drop > 0, f"guidance={guidance} needs a decoder trained with drop=, such as 0.1"
-        )
         self.blank, _ = table_sizes(data["x"], self.title, None)
         sizes: dict[str, Any] = {"kind": kind, "depth": depth, "heads": heads, "dropout": dropout}
         self.generator = Generator(self.blank, width, copy=copy, follow=follow, blank=True, **sizes)
         self.reader = Recurrent(width, depth=reader, causal=False) if reader else None
         self.joined = nn.Linear(2 * width, width) if reader else None
-        self.forget, self.drop, self.guidance = forget, drop, guidance
+        self.forget = forget
         self._set_up(width, data["x"])
 
     def _read_code(self, memory: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"] | None) -> Memory:

@@ -35,9 +35,9 @@ class HashedNgrams(Encoder):
         shortest: smallest number of symbols of an n-gram.
         longest: largest number of symbols of an n-gram.
         buckets: rows of the table.
-        std: standard deviation of the vectors' elements at the start; None: uniform in [-1/dim, 1/dim], as fastText's, so that an
-            n-gram that training never shows adds little.  A large one (dim ** -0.5) tells texts apart by such n-grams, too, where
-            both texts of a pair are read with one table.
+        std: standard deviation of the vectors' elements at the start; None: uniform in [-1/dim, 1/dim], as in fastText, where
+            n-grams that do not occur in training add little to a text's vector.  A large one, such as dim ** -0.5, gives them
+            random vectors, by which two texts that are read with the same table can be matched.
         sparse: sparse gradients, for large tables: with optimizers "row-adagrad", "adagrad", "sgd" and "sparse-adam".
         data: the signature of the data, field ``x``, tokens.
 

@@ -16,8 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reprkit import Dataset, Field, Signature, dataset
-from reprkit.data import Column, Subset
+from reprkit.data import Subset
 from reprkit.data.collation import to_index
+from reprkit.data.formats.table_columns import number_column
 from reprkit.errors import DataError
 from reprkit.utils.cache import cache_folder, write_cached
 from reprkit_vision.efficientnet_lite import WIDTH, load_extractor
@@ -66,13 +67,9 @@ class PictureFeatures(Dataset):
         """Set the signature; the statistics are those of the features at ``rows`` (m,)."""
         field = Field(kind="vector", shape=(WIDTH,))
         if self._standardize:
-            values = self._features[rows].double()
-            pairs = zip(values.mean(0).tolist(), values.std(0, correction=0).tolist(), strict=True)
-            # A feature that is constant in these pictures keeps its scale.
-            columns = (
-                Column(f"{number}", mean=mean, std=std or 1.0) for number, (mean, std) in enumerate(pairs)
-            )
-            field = replace(field, columns=tuple(columns))
+            values = self._features[rows].numpy().T
+            columns = tuple(number_column(f"{number}", each) for number, each in enumerate(values))
+            field = replace(field, columns=columns)
         self.signature = Signature({**self._data.signature, "x": field})
 
     def _stored(self) -> Float[Tensor, "n d"]:
@@ -131,6 +128,8 @@ class PictureFeatures(Dataset):
 
     def fit_statistics(self, rows: Int[Tensor, " m"]) -> PictureFeatures:
         """Return the features, with ``standardize`` standardized by mean and deviation of these pictures (m,)."""
+        if not self._standardize:
+            return self
         fitted = copy.copy(self)
         fitted._set_signature(rows)
         return fitted
