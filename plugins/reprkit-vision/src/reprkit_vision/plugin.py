@@ -108,7 +108,7 @@ def reprkit_corruptions() -> Iterator[Spec]:
 
 @hookimpl
 def reprkit_encoders() -> Iterator[Spec]:
-    """ResNets, every classification network of torchvision, and a U-Net."""
+    """ResNets, every classification network of torchvision, a U-Net, and two encoders for lightness and color."""
     yield Spec(
         "unet",
         "reprkit_vision.encoders.unet:UNet",
@@ -119,6 +119,11 @@ def reprkit_encoders() -> Iterator[Spec]:
         "torchvision",
         "reprkit_vision.encoders.backbone:Torchvision",
         "A network of torchvision by name, with weights from a file: frozen, partly frozen or trained",
+    )
+    yield Spec(
+        "lightness-color",
+        "reprkit_vision.encoders.lightness_color:LightnessColor",
+        "Two encoders side by side: one reads lightness, the other color differences",
     )
 
 
