@@ -18,6 +18,7 @@ from reprkit_vision.colorable import colorable
 from reprkit_vision.efficientnet_lite import load_classifier, load_network
 from reprkit_vision.lab import color_bins, pool, to_lab
 from reprkit_vision.recoloring import (
+    choose_temperature,
     color_auc,
     enlarge_colors,
     predict_colors,
@@ -251,8 +252,40 @@ def test_seeds_are_paired():
     assert table["gray"]["auc"] == pytest.approx(0.6)
     assert table["rebalanced"]["above l2"] == pytest.approx(0.075)
     assert table["rebalanced"]["deviation, l2"] == pytest.approx(0.025)
+    assert table["rebalanced"]["won, l2"] == 2
+    worse = summarize_seeds(
+        {"l2": found["rebalanced"], "rebalanced": [found["l2"][0], found["rebalanced"][1]]}
+    )
+    assert worse["rebalanced"]["won, l2"] == 0
     assert table["l2"]["above gray"] == pytest.approx(0.1)
     assert "above l2" not in table["l2"]
+
+
+def test_the_temperature_with_the_least_errors_is_chosen():
+    data = colorable(smooth_pictures(4), size=16, pictures=True)
+    model = small_model(data).eval()
+    tried = [0.05, 0.38, 1.0, 3.0]
+    balanced = [
+        rk.evaluate(model, data, f"recoloring(temperature={each})")["recoloring"]["balanced_auc"]
+        for each in tried
+    ]
+    assert len(set(balanced)) == 4
+    assert choose_temperature(model, data, tried) == tried[int(np.argmax(balanced))]
+    assert choose_temperature(model, data, tried[::-1]) == tried[int(np.argmax(balanced))]
+    assert choose_temperature(model, data, [0.7]) == 0.7
+    assert choose_temperature(small_model(data, "color", "reconstruction"), data, tried) == 0.05
+    for wrong in ([], [0.38, 0.0]):
+        with pytest.raises(DataError, match="temperatures must be above 0, and at least one"):
+            choose_temperature(model, data, wrong)
+
+
+def test_the_mean_temperature_of_the_seeds_is_shown():
+    row = {"auc": 0.8, "balanced_auc": 0.8, "gray_balanced_auc": 0.7, "gray_auc": 0.7}
+    table = summarize_seeds(
+        {"l2": [row, row], "rebalanced": [row | {"temperature": each} for each in (0.6, 1.0)]}
+    )
+    assert table["rebalanced"]["temperature"] == pytest.approx(0.8)
+    assert "temperature" not in table["l2"]
 
 
 def test_a_judge_without_its_packages_is_refused(monkeypatch):
