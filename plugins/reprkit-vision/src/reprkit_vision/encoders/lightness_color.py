@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reprkit import Encoder, Features, Field, Signature, create
 from reprkit.errors import BuildError
+from reprkit.layers.field_checks import image_shape
 from reprkit.types import Batch
 
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
@@ -57,7 +58,8 @@ class LightnessColor(Encoder):
                 "encoder lightness-color reads color images (h w 3) with a range, and x is "
                 f"{field.kind} data of shape {tuple(field.shape)} and range {field.range}: use conv"
             )
-        size, (low, high) = field.shape[:2], field.range
+        height, width, _ = image_shape(field, "encoder lightness-color")
+        low, high = field.range
         # In units of the data, so that one product and one sum suffice.
         luma = torch.tensor(_LUMA)
         mixing = torch.stack(
@@ -68,12 +70,14 @@ class LightnessColor(Encoder):
         self.lightness = create(
             "encoder",
             lightness,
-            data=Signature({"x": Field(kind="image", shape=(*size, 1), range=(0.0, 1.0))}),
+            data=Signature({"x": Field(kind="image", shape=(height, width, 1), range=(0.0, 1.0))}),
         )
         self.color = create(
-            "encoder", color, data=Signature({"x": Field(kind="image", shape=(*size, 2), range=(-1.0, 1.0))})
+            "encoder",
+            color,
+            data=Signature({"x": Field(kind="image", shape=(height, width, 2), range=(-1.0, 1.0))}),
         )
-        grids = [part.grid({"x": x}) for part, x in self._channels({"x": torch.zeros(1, *size, 3)})]
+        grids = [part.grid({"x": x}) for part, x in self._channels({"x": torch.zeros(1, height, width, 3)})]
         if grids[0] != grids[1]:
             raise BuildError(
                 f"encoder lightness-color joins tokens of equal grids, and lightness={str(lightness)!r} has {grids[0]}, "
