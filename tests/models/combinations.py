@@ -15,7 +15,9 @@ WORLDS = ("images", "frames", "symbols")
 # Decoder mirror goes with some encoders and latents only: tests/decoders/test_flat_and_mirror.py.
 # Trees need a decoder that reads them, about which build warns otherwise, and derivations a field with trees:
 # plugins/reprkit-structure/tests.
+# Encoder lightness-color reads color pictures: plugins/reprkit-vision/tests/test_lightness_color.py.
 ELSEWHERE = {
+    ("encoder", "lightness-color"),
     ("decoder", "istft"),
     ("decoder", "mirror"),
     ("latent", "tree"),

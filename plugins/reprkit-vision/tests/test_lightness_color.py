@@ -106,6 +106,19 @@ def test_what_it_refuses(part, data, kind, message):
         rk.create("encoder", part, data=data)
 
 
+@pytest.mark.parametrize(
+    "latent", ["continuous(dim=4)", "gaussian(dim=4)", "vq(codes=8, dim=4)", "one-hot(classes=4, groups=2)"]
+)
+@pytest.mark.parametrize("decoder", ["conv(width=8, depth=2)", "mlp(widths=(8,))"])
+def test_both_encoders_learn_through_any_latent(latent, decoder):
+    data = rk.data.Arrays({"x": pictures(6).numpy()}, ranges={"x": (0, 1)})
+    model = rk.build(data=data, encoder=SMALL, latent=latent, decoder=decoder, seed=0)
+    model(data.batch(range(6))).total.backward()
+    encoder = model.factors["code"].encoder
+    for part in (encoder.lightness, encoder.color):
+        assert any(weight.grad.abs().max() > 0 for weight in part.parameters())
+
+
 def test_a_saved_model_has_the_same_codes(tmp_path):
     data = rk.data.Arrays({"x": pictures(4).numpy()}, ranges={"x": (0, 1)})
     model = rk.build(

@@ -18,7 +18,7 @@ def test_every_part_is_registered_importable_and_in_the_readme():
         for each in registry.specs(kind)
         if each.distribution == "reprkit-vision"
     }
-    assert len(offered) == 31
+    assert len(offered) == 32
     readme = (ROOT / "README.md").read_text()
     for kind, name in offered:
         registry.load(kind, f"reprkit-vision/{name}")
