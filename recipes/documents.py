@@ -50,7 +50,7 @@ def main(
     steps: int = 12_000,
     batch: int = 16,
     lr: float = 1e-3,
-    examples: int = 12,
+    examples: int = 24,
     seed: int = 0,
     out: str = "runs/documents",
     resume: bool = False,
