@@ -8,8 +8,8 @@ Papers: Vincent et al. 2008 (denoising); Ronneberger et al. 2015, arXiv 1505.045
 Data: pages of Python's help texts in the fonts of matplotlib, or of a folder: apt-get install fonts-freefont-ttf fonts-lato.
 Words are read by tesseract: apt-get install tesseract-ocr; without it the table has PSNR alone.
 Needs scikit-image: pip install 'reprkit-vision[data]'.
-Expected (ten minutes of one core with --precision bf16): .270 of the words are wrong, .350 after 4,000 steps, .499 after non-local
-means, .541 of the damaged pages: docs/results/pictures.md.
+Expected (ten minutes of one core with --precision bf16): .31 of the words are wrong where .55 of the damaged pages are; in another
+seed, whose fonts are easier, .14 and .37: docs/results/pictures.md.
 
     python recipes/documents.py
     python recipes/documents.py --fonts /usr/share/fonts --steps 3000
