@@ -72,7 +72,8 @@ def main(
     resume: bool = False,
     launch: rk.Launch = rk.Launch(schedule="cosine"),
 ) -> None:
-    rk.create("evaluator", "recoloring", judge=judge)  # a judge that is missing is reported before training
+    for each in temperatures:  # refused before training, as a judge that is missing is
+        rk.create("evaluator", "recoloring", temperature=each, judge=judge)
     if unknown := [name for name in methods if name not in METHODS]:
         raise DataError(f"no method named {unknown[0]!r}; known: {', '.join(METHODS)}")
     sets = [rk.dataset(reference) for reference in (data, *filter(None, more))]

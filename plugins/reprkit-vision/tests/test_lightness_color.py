@@ -82,6 +82,20 @@ def test_some_tokens_are_read_where_both_encoders_can():
         mixed({"x": pictures()}, keep=keep)
 
 
+def test_pictures_of_any_size_are_read_where_both_encoders_can():
+    encoder = rk.create(
+        "encoder",
+        "lightness-color(lightness='unet(width=4, depth=1)', color='unet(width=4, depth=1)')",
+        data=images(),
+    )
+    assert encoder.provides == {"any_size"}
+    x = torch.rand(2, 12, 16, 3, generator=torch.Generator().manual_seed(0))
+    features = encoder({"x": x})
+    assert features.grid == encoder.grid({"x": x}) == (12, 16)
+    assert features.x.shape == (2, 12 * 16, 3)
+    assert encoder.count({"x": x}) == 12 * 16
+
+
 @pytest.mark.parametrize(
     ("part", "data", "kind", "message"),
     [
@@ -96,7 +110,7 @@ def test_some_tokens_are_read_where_both_encoders_can():
             "lightness-color(lightness='conv(width=8, depth=2)', color='conv(width=4, depth=1)')",
             images(),
             BuildError,
-            r"equal grids.*\(2, 2\).*\(4, 4\)",
+            r"equal grids.*conv\(width=8, depth=2\).*\(2, 2\).*conv\(width=4, depth=1\).*\(4, 4\)",
         ),
         ("lightness-color(color='conv(width=0)')", images(), PartArgumentError, "width"),
     ],

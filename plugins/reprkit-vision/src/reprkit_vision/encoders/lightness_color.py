@@ -25,7 +25,7 @@ class LightnessColor(Encoder):
         x (b h w 3) ──┬─► Y = 0.299 R + 0.587 G + 0.114 B   (b h w 1) ──► encoder ──┬──► (b n d1+d2)
                       └─► B - Y, R - Y                      (b h w 2) ──► encoder ──┘
 
-    What is read from lightness alone, such as a shape, does not depend on the color, so that it is also read from an object in a
+    What is read from lightness, such as a shape, depends on a color by its brightness only, so that it is also recognized in a
     color in which training never shows it.  Both encoders must have the same grid of tokens.
 
     Args:
@@ -77,11 +77,12 @@ class LightnessColor(Encoder):
             color,
             data=Signature({"x": Field(kind="image", shape=(height, width, 2), range=(-1.0, 1.0))}),
         )
-        grids = [part.grid({"x": x}) for part, x in self._channels({"x": torch.zeros(1, height, width, 3)})]
+        empty = torch.zeros(1, height, width, 1)
+        grids = [part.grid({"x": empty}) for part in (self.lightness, self.color)]
         if grids[0] != grids[1]:
             raise BuildError(
-                f"encoder lightness-color joins tokens of equal grids, and lightness={str(lightness)!r} has {grids[0]}, "
-                f"color={str(color)!r} {grids[1]}"
+                f"encoder lightness-color joins tokens of equal grids, and lightness={str(self.lightness.reference)!r} "
+                f"has {grids[0]}, color={str(self.color.reference)!r} {grids[1]}"
             )
         self.out_dim = self.lightness.out_dim + self.color.out_dim
         self.provides = self.lightness.provides & self.color.provides & {"keep", "any_size"}
